@@ -1,0 +1,5 @@
+"""The ``npe`` command."""
+
+
+def main() -> None:
+    raise SystemExit("not built yet")

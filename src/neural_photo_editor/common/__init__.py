@@ -1,0 +1,1 @@
+"""What every layer shares: face regions, seeding, fingerprints and logging. Needs no torch."""

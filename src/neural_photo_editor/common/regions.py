@@ -1,4 +1,4 @@
-"""The eleven face regions: ids, names and colors. The ids are fixed and travel in every artifact."""
+"""The eleven face regions: ids, names and colors. The ids are fixed and travel in artifacts."""
 
 from dataclasses import dataclass
 

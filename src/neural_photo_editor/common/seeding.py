@@ -1,4 +1,4 @@
-"""Seeds are derived from what a random choice is for, so no result depends on what ran before it."""
+"""Seeds are derived from what a random choice is for, never from what ran before it."""
 
 import hashlib
 

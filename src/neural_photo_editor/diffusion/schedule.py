@@ -1,0 +1,133 @@
+"""The noise schedule: how much of the image is left at each timestep."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STRENGTH_SNR_DB = (10.0, -20.0)
+"""Signal-to-noise ratio in decibels at strength 0 and at strength 1."""
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """The linear schedule of DDPM (Ho et al. 2020, section 4), as data.
+
+    Timesteps run from 1 to ``num_timesteps``; t = 0 is the clean image. Two schedules are equal,
+    and hash alike, when their numbers are equal.
+
+    Attributes:
+        num_timesteps: T, at least 1.
+        beta_start: variance of the noise added at t = 1, in (0, 1).
+        beta_end: variance of the noise added at t = T, in (0, 1).
+    """
+
+    num_timesteps: int = 500
+    beta_start: float = 1e-4
+    beta_end: float = 2e-2
+
+    def __post_init__(self) -> None:
+        if self.num_timesteps < 1:
+            raise ValueError(f"num_timesteps is {self.num_timesteps}; it must be at least 1")
+        if not 0.0 < self.beta_start <= self.beta_end < 1.0:
+            raise ValueError(
+                f"beta_start={self.beta_start}, beta_end={self.beta_end}; "
+                "choose 0 < beta_start <= beta_end < 1"
+            )
+
+    @classmethod
+    def linear(
+        cls, num_timesteps: int = 500, beta_start: float = 1e-4, beta_end: float = 2e-2
+    ) -> "NoiseSchedule":
+        return cls(num_timesteps, float(beta_start), float(beta_end))
+
+    @cached_property
+    def betas(self) -> Tensor:
+        """Variances beta_1 .. beta_T, float64, (T,)."""
+        return torch.linspace(
+            self.beta_start, self.beta_end, self.num_timesteps, dtype=torch.float64
+        )
+
+    @cached_property
+    def alpha_bar(self) -> Tensor:
+        """Products of (1 - beta), float64, (T + 1,), indexed by t; ``alpha_bar[0]`` is 1."""
+        one = torch.ones(1, dtype=torch.float64)
+        return torch.cat([one, torch.cumprod(1.0 - self.betas, dim=0)])
+
+    def snr_db(self, t: int) -> float:
+        """Signal-to-noise ratio alpha_bar_t / (1 - alpha_bar_t) in decibels, for t in 1..T."""
+        self.check_timestep(t)
+        alpha_bar_t = float(self.alpha_bar[t])
+        return 10.0 * math.log10(alpha_bar_t / (1.0 - alpha_bar_t))
+
+    def timestep_for_strength(self, strength: float) -> int:
+        """Return the timestep whose log-SNR is nearest to that of a strength.
+
+        Strength is linear in log-SNR, from +10 dB at 0 to -20 dB at 1, because t itself is not:
+        half of a linear schedule's timesteps lie below -8 dB.
+
+        Raises:
+            ValueError: strength is not in 0..1.
+        """
+        if not 0.0 <= strength <= 1.0:
+            raise ValueError(f"strength is {strength}; choose a number from 0 to 1")
+        low, high = STRENGTH_SNR_DB
+        target_db = low + strength * (high - low)
+        alpha_bar = self.alpha_bar[1:]
+        snr_db = 10.0 * torch.log10(alpha_bar / (1.0 - alpha_bar))
+        return 1 + int(torch.argmin((snr_db - target_db).abs()))
+
+    def strength_for_timestep(self, t: int) -> float:
+        """Return the strength of a timestep; SNRs outside +10..-20 dB give 0 or 1."""
+        low, high = STRENGTH_SNR_DB
+        return min(1.0, max(0.0, (self.snr_db(t) - low) / (high - low)))
+
+    def check_timestep(self, t: int) -> None:
+        """Raise ValueError unless t is in 1..T."""
+        if not 1 <= t <= self.num_timesteps:
+            raise ValueError(f"timestep is {t}; choose one from 1 to {self.num_timesteps}")
+
+    def to_spec(self) -> dict[str, Any]:
+        """Return the JSON form that travels in artifacts; :meth:`from_spec` is the inverse."""
+        return {
+            "kind": "linear",
+            "num_timesteps": self.num_timesteps,
+            "beta_start": self.beta_start,
+            "beta_end": self.beta_end,
+        }
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> "NoiseSchedule":
+        """Rebuild a schedule from :meth:`to_spec`.
+
+        Raises:
+            ValueError: the kind is not "linear", or a number is missing or superfluous.
+        """
+        values = dict(spec)
+        kind = values.pop("kind", None)
+        if kind != "linear":
+            raise ValueError(f"noise schedule of kind {kind!r}; this version knows 'linear'")
+        expected = {"num_timesteps", "beta_start", "beta_end"}
+        if set(values) != expected:
+            raise ValueError(
+                f"noise schedule with {sorted(values)}; expected exactly {sorted(expected)}"
+            )
+        return cls.linear(**values)
+
+
+@lru_cache(maxsize=16)
+def signal_noise_tables(schedule: NoiseSchedule, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return sqrt(alpha_bar) and sqrt(1 - alpha_bar), float32, (T + 1,), on a device.
+
+    Kept per device, so that a training step copies nothing from the host.
+    """
+    alpha_bar = schedule.alpha_bar
+    # Made outside inference mode even when first asked for inside it: training may use it later.
+    with torch.inference_mode(False):
+        signal = alpha_bar.sqrt().to(torch.float32).to(device)
+        noise = (1.0 - alpha_bar).sqrt().to(torch.float32).to(device)
+    return signal, noise

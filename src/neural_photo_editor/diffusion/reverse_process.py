@@ -1,0 +1,196 @@
+"""The reverse process of a batch whose items may differ in everything: start, steps, sampler, seed.
+
+One network call serves every item that still has steps to take. Noise comes from an item's own seed
+and timestep, so an item's result does not depend on its batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from neural_photo_editor.diffusion.noise import sample_noise
+from neural_photo_editor.diffusion.objective import EpsModel
+from neural_photo_editor.diffusion.process import predict_x_0
+from neural_photo_editor.diffusion.schedule import NoiseSchedule
+
+SamplerName = Literal["ddpm", "ddim"]
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """How one item of a batch is denoised.
+
+    Attributes:
+        t0: first timestep, 1..T.
+        steps: network evaluations, 1..t0; fewer than t0 gives a strided run.
+        sampler: "ddpm" (ancestral) or "ddim".
+        seed: the only source of the item's noise; any integer.
+        eta: DDIM's noise scale in 0..1 (0 is deterministic); "ddpm" ignores it.
+    """
+
+    t0: int
+    steps: int
+    sampler: SamplerName = "ddpm"
+    seed: int = 0
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= self.t0:
+            raise ValueError(
+                f"steps is {self.steps}; choose from 1 to the start timestep {self.t0}"
+            )
+        if self.sampler not in ("ddpm", "ddim"):
+            raise ValueError(f"sampler is {self.sampler!r}; choose 'ddpm' or 'ddim'")
+        if not 0.0 <= self.eta <= 1.0:
+            raise ValueError(f"eta is {self.eta}; choose a number from 0 to 1")
+
+    @property
+    def noise_scale(self) -> float:
+        """The eta of :func:`reverse_step`."""
+        return 1.0 if self.sampler == "ddpm" else self.eta
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What ``on_step`` is told after each step.
+
+    Attributes:
+        step: network calls made so far, 1..max(plan.steps).
+        items: positions in the batch of the n items that took this step.
+        t: timesteps they left, in the order of ``items``.
+        x_0: the model's estimates of their results, float, (n, 3, H, W).
+    """
+
+    step: int
+    items: tuple[int, ...]
+    t: tuple[int, ...]
+    x_0: Tensor
+
+
+OnStep = Callable[[StepReport], bool | None]
+"""Called after each step; returning False cancels the whole batch."""
+
+PutBack = Callable[[Tensor, Sequence[int], Sequence[int]], Tensor]
+"""(x_s of the active items, their positions in the batch, their timesteps s) -> new x_s."""
+
+
+class SamplingCanceledError(Exception):
+    """``on_step`` returned False."""
+
+
+def timestep_sequence(t0: int, steps: int) -> list[int]:
+    """Return steps + 1 evenly spaced timesteps from t0 down to 0, both included.
+
+    Raises:
+        ValueError: steps is not in 1..t0.
+    """
+    if not 1 <= steps <= t0:
+        raise ValueError(f"steps is {steps}; choose from 1 to the start timestep {t0}")
+    # Rounds i * t0 / steps half up in integers: never twice the same timestep.
+    return [(2 * t0 * i + steps) // (2 * steps) for i in range(steps, -1, -1)]
+
+
+def reverse_step(
+    x_t: Tensor,
+    *,
+    x_0: Tensor,
+    z: Tensor,
+    t: Sequence[int],
+    s: Sequence[int],
+    eta: Sequence[float],
+    schedule: NoiseSchedule,
+) -> Tensor:
+    """DDIM (Song et al. 2021), Eq. 12, from timestep t to any s < t, per item.
+
+    With eta = 1 this is DDPM's ancestral step, Eq. 7 with the posterior variance
+    (1 - alpha_bar_s) / (1 - alpha_bar_t) * beta, on the schedule respaced to the timesteps used:
+    beta = 1 - alpha_bar_t / alpha_bar_s. Deviation: the noise direction is recomputed from the
+    given (clipped) x_0, so that the state stays on the marginal of that x_0.
+
+    Args:
+        x_t: float, (N, C, H, W).
+        x_0: the model's estimate of x_0, as x_t.
+        z: standard normal noise, as x_t.
+        t: N timesteps in 1..T. s: N timesteps in 0..t-1; s = 0 returns ``x_0``.
+        eta: N noise scales in 0..1.
+        schedule: the noise schedule.
+
+    Returns:
+        x_s, as x_t.
+    """
+    alpha_bar_t = schedule.alpha_bar[list(t)]
+    alpha_bar_s = schedule.alpha_bar[list(s)]
+    variance_ratio = (1.0 - alpha_bar_s) / (1.0 - alpha_bar_t)
+    beta = 1.0 - alpha_bar_t / alpha_bar_s
+    sigma = torch.tensor(list(eta), dtype=torch.float64) * (variance_ratio * beta).sqrt()
+    # Eq. 12 with eps = (x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t), sorted by x_0, x_t, z.
+    b = (1.0 - alpha_bar_s - sigma**2).clamp_min(0.0).sqrt() / (1.0 - alpha_bar_t).sqrt()
+    a = alpha_bar_s.sqrt() - b * alpha_bar_t.sqrt()
+    # (3, N) -> three of (N, 1, 1, 1); one copy to the device.
+    factors = torch.stack([a, b, sigma]).to(x_t.dtype).to(x_t.device).reshape(3, -1, 1, 1, 1)
+    return factors[0] * x_0 + factors[1] * x_t + factors[2] * z
+
+
+@torch.no_grad()
+def reverse_process(
+    eps_model: EpsModel,
+    x: Tensor,
+    *,
+    plans: Sequence[EditPlan],
+    schedule: NoiseSchedule,
+    clip_x_0: bool = True,
+    put_back: PutBack | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Denoise every item from its own t0 to 0: DDPM, Algorithm 2, or DDIM.
+
+    Args:
+        eps_model: the denoiser.
+        x: the states at each item's t0, float32, (N, C, H, W).
+        plans: one per item.
+        schedule: the noise schedule the denoiser was trained with.
+        clip_x_0: clip each estimate of x_0 to [-1, 1], as is usual for images.
+        put_back: applied to x_s after each step, the last (s = 0) included.
+        on_step: told of each step.
+
+    Returns:
+        x_0, as x.
+
+    Raises:
+        ValueError: the number of plans is not N, or a t0 is not in 1..T.
+        SamplingCanceledError: ``on_step`` returned False.
+    """
+    if len(plans) != x.shape[0]:
+        raise ValueError(f"{len(plans)} plans for {x.shape[0]} items; give one per item")
+    for plan in plans:
+        schedule.check_timestep(plan.t0)
+    sequences = [timestep_sequence(plan.t0, plan.steps) for plan in plans]
+    x = x.clone()
+    for step in range(max((plan.steps for plan in plans), default=0)):
+        items = [i for i, plan in enumerate(plans) if step < plan.steps]
+        t = [sequences[i][step] for i in items]
+        s = [sequences[i][step + 1] for i in items]
+        eta = [plans[i].noise_scale for i in items]
+
+        x_t = x[items]
+        t_tensor = torch.tensor(t, device=x.device)
+        eps = eps_model(x_t, t_tensor).to(x.dtype)
+        x_0 = predict_x_0(x_t, t=t_tensor, eps=eps, schedule=schedule)
+        if clip_x_0:
+            x_0 = x_0.clamp(-1.0, 1.0)
+
+        z = torch.zeros_like(x_t)
+        for row, i in enumerate(items):
+            if eta[row] > 0.0 and s[row] > 0:
+                z[row] = sample_noise(plans[i].seed, "reverse", t[row], shape=z.shape[1:])
+        x_s = reverse_step(x_t, x_0=x_0, z=z, t=t, s=s, eta=eta, schedule=schedule)
+        x[items] = x_s if put_back is None else put_back(x_s, items, s)
+
+        if on_step is not None:
+            report = StepReport(step=step + 1, items=tuple(items), t=tuple(t), x_0=x_0)
+            if on_step(report) is False:
+                raise SamplingCanceledError(f"canceled after {step + 1} steps")
+    return x

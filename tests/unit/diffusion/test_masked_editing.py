@@ -1,0 +1,166 @@
+"""Masked editing: what is outside the mask, and that nobody sees the rest of the batch."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from neural_photo_editor.diffusion.masked_editing import EditPlan, StepReport, masked_edit
+from neural_photo_editor.diffusion.noise import sample_noise
+from neural_photo_editor.diffusion.process import add_noise
+from neural_photo_editor.diffusion.schedule import NoiseSchedule
+
+SCHEDULE = NoiseSchedule.linear()
+PLANS = [
+    EditPlan(t0=200, steps=200, sampler="ddpm", seed=0),
+    EditPlan(t0=350, steps=50, sampler="ddim", seed=1),
+    EditPlan(t0=1, steps=1, sampler="ddpm", seed=2),
+    EditPlan(t0=500, steps=7, sampler="ddim", seed=3, eta=1.0),
+    EditPlan(t0=120, steps=33, sampler="ddpm", seed=4),
+    EditPlan(t0=475, steps=20, sampler="ddim", seed=5, eta=0.3),
+    EditPlan(t0=67, steps=67, sampler="ddim", seed=-6),
+    EditPlan(t0=200, steps=200, sampler="ddpm", seed=7),
+]
+
+
+def elementwise_model(x_t: Tensor, t: Tensor) -> Tensor:
+    """A denoiser whose result for one item cannot depend on the others."""
+    return torch.tanh(x_t) * (t.reshape(-1, 1, 1, 1) / 500.0 + 0.1)
+
+
+def _batch(n: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x_0 = torch.rand((n, 3, 16, 16), generator=generator) * 2 - 1
+    mask = torch.rand((n, 1, 16, 16), generator=generator) > 0.6
+    paint = torch.rand((n, 3, 1, 1), generator=generator) * 2 - 1
+    return torch.where(mask, paint, x_0), x_0, mask
+
+
+def _edit(items: list[int], **options: Any) -> Tensor:
+    u_0, x_0, mask = _batch()
+    return masked_edit(
+        elementwise_model,
+        u_0[items],
+        x_0=x_0[items],
+        mask=mask[items],
+        plans=[PLANS[i] for i in items],
+        schedule=SCHEDULE,
+        **options,
+    )
+
+
+def test_outside_the_mask_equals_the_photo_exactly() -> None:
+    _, x_0, mask = _batch()
+    result = _edit(list(range(8)))
+    outside = ~mask.expand_as(x_0)
+    assert torch.equal(result[outside], x_0[outside])
+    assert not torch.equal(result[~outside], x_0[~outside])
+    assert result.abs().max() <= 1.0
+
+
+def test_an_item_is_the_same_alone_and_in_a_mixed_batch() -> None:
+    together = _edit(list(range(8)))
+    for i in range(8):
+        assert torch.equal(_edit([i])[0], together[i]), PLANS[i]
+    assert torch.equal(_edit([5, 2])[0], together[5])
+
+
+def test_the_known_region_is_put_back_after_every_step() -> None:
+    u_0, x_0, mask = _batch(1)
+    plan = EditPlan(t0=60, steps=4, sampler="ddpm", seed=11)
+    seen: list[tuple[int, Tensor]] = []
+
+    def spy(x_t: Tensor, t: Tensor) -> Tensor:
+        seen.append((int(t), x_t.clone()))
+        return elementwise_model(x_t, t)
+
+    masked_edit(spy, u_0, x_0=x_0, mask=mask, plans=[plan], schedule=SCHEDULE)
+    assert [t for t, _ in seen] == [60, 45, 30, 15]
+    outside = ~mask.expand_as(x_0)
+    for t, x_t in seen[1:]:
+        eps = sample_noise(11, "known", t, shape=(3, 16, 16)).unsqueeze(0)
+        known = add_noise(x_0, t=torch.tensor([t]), eps=eps, schedule=SCHEDULE)
+        assert torch.equal(x_t[outside], known[outside])
+
+
+def test_the_start_is_the_painted_photo_noised_to_t0() -> None:
+    u_0, x_0, mask = _batch(1)
+    seen: list[Tensor] = []
+
+    def spy(x_t: Tensor, t: Tensor) -> Tensor:
+        seen.append(x_t.clone())
+        return elementwise_model(x_t, t)
+
+    plan = EditPlan(t0=60, steps=1, seed=11)
+    masked_edit(spy, u_0, x_0=x_0, mask=mask, plans=[plan], schedule=SCHEDULE)
+    eps = sample_noise(11, "start", 60, shape=(3, 16, 16)).unsqueeze(0)
+    expected = add_noise(u_0, t=torch.tensor([60]), eps=eps, schedule=SCHEDULE)
+    assert torch.equal(seen[0], expected)
+
+
+def test_gaussian_data_is_reproduced_inside_the_mask() -> None:
+    """With a constant photo of value 0.2 kept outside, the inside still becomes N(-0.1, 0.3^2)."""
+    mean, std = -0.1, 0.3
+
+    def oracle(x_t: Tensor, t: Tensor) -> Tensor:
+        alpha_bar_t = SCHEDULE.alpha_bar[t].to(x_t).reshape(-1, 1, 1, 1)
+        variance = alpha_bar_t * std**2 + 1 - alpha_bar_t
+        return (1 - alpha_bar_t).sqrt() * (x_t - alpha_bar_t.sqrt() * mean) / variance
+
+    x_0 = torch.full((1, 3, 128, 128), 0.2)
+    mask = torch.zeros((1, 1, 128, 128), dtype=torch.bool)
+    mask[..., :96] = True
+    u_0 = mean + std * sample_noise(1, "data", shape=x_0.shape)
+    plan = EditPlan(t0=500, steps=500, seed=3)
+    result = masked_edit(
+        oracle, u_0, x_0=x_0, mask=mask, plans=[plan], schedule=SCHEDULE, clip_x_0=False
+    )
+    inside = result[mask.expand_as(x_0)]
+    assert float(inside.mean()) == pytest.approx(mean, abs=0.01)
+    assert float(inside.std()) == pytest.approx(std, rel=0.03)
+    assert torch.equal(result[..., 96:], x_0[..., 96:])
+
+
+def test_items_leave_the_network_calls_when_they_are_done() -> None:
+    reports: list[StepReport] = []
+    _edit([2, 3, 1], on_step=reports.append)
+    assert len(reports) == 50
+    assert reports[0].items == (0, 1, 2)
+    assert reports[1].items == (1, 2)
+    assert reports[7].items == (2,)
+    assert reports[7].x_0.shape[0] == 1
+
+
+def test_exceptions_of_the_callback_pass_through() -> None:
+    def stop(_: StepReport) -> None:
+        raise TimeoutError("deadline")
+
+    with pytest.raises(TimeoutError, match="deadline"):
+        _edit([0], on_step=stop)
+
+
+def test_bad_arguments_are_refused() -> None:
+    u_0, x_0, mask = _batch(1)
+    plan = EditPlan(t0=10, steps=2)
+
+    def edit(**changes: Any) -> None:
+        arguments = {"x_0": x_0, "mask": mask, "plans": [plan], "schedule": SCHEDULE, **changes}
+        masked_edit(elementwise_model, u_0, **arguments)
+
+    with pytest.raises(ValueError, match="expected bool"):
+        edit(mask=mask.float())
+    with pytest.raises(ValueError, match="one per item"):
+        edit(plans=[plan, plan])
+    with pytest.raises(ValueError, match="differ"):
+        edit(x_0=x_0[..., :8])
+    with pytest.raises(ValueError, match="from 1 to 500"):
+        edit(plans=[EditPlan(t0=501, steps=2)])
+
+
+@pytest.mark.parametrize(
+    "options", [{"steps": 0}, {"steps": 11}, {"sampler": "euler"}, {"eta": 1.5}]
+)
+def test_bad_plans_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="choose"):
+        EditPlan(**{"t0": 10, "steps": 2, **options})

@@ -1,0 +1,130 @@
+"""Shards as a LightningDataModule."""
+
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Sampler
+
+from neural_photo_editor.data.shard_manifest import ShardManifest
+from neural_photo_editor.data.shard_reader import ShardReader
+from neural_photo_editor.data.shard_stream import (
+    Batch,
+    BatchRequest,
+    ShardDataset,
+    TrainBatchSampler,
+    ValidationBatchSampler,
+)
+
+
+class ShardDataModule(LightningDataModule):
+    """Batches from a folder of shards, see `shard_stream.Batch`.
+
+    The trainer needs ``use_distributed_sampler=False``: the samplers here already give each
+    process its share. They take the epoch from the trainer, so a training that continues at
+    epoch k sees the batches that epoch k has in a training without interruption. Nothing
+    random is drawn from a global generator, and the number of workers changes no batch.
+
+    Args:
+        shards: folder with ``manifest.json`` and the tars.
+        batch_size: samples of a global batch, all processes together.
+        resolution: side of the images in a batch, in pixels.
+        crop_size: side of the square cut out of a photo before resizing, at random in training
+            and centered in validation; None takes the largest centered square.
+        horizontal_flip: flip half of the training samples, labels too.
+        require_labels: refuse shards with unlabeled samples; otherwise those get label map 0.
+        num_workers: loader processes beside each training process; 0 reads in the process itself.
+        seed: of order and augmentation.
+    """
+
+    def __init__(
+        self,
+        *,
+        shards: str | Path,
+        batch_size: int,
+        resolution: int,
+        crop_size: int | None = None,
+        horizontal_flip: bool = False,
+        require_labels: bool = True,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in {
+            "batch_size": batch_size,
+            "resolution": resolution,
+            "crop_size": 1 if crop_size is None else crop_size,
+        }.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        self.shards = Path(shards)
+        self.batch_size = batch_size
+        self.resolution = resolution
+        self.crop_size = crop_size
+        self.horizontal_flip = horizontal_flip
+        self.require_labels = require_labels
+        self.num_workers = num_workers
+        self.seed = seed
+        self._reader: ShardReader | None = None
+
+    @property
+    def manifest(self) -> ShardManifest:
+        return self.reader.manifest
+
+    @property
+    def reader(self) -> ShardReader:
+        if self._reader is None:
+            self._reader = ShardReader(self.shards)
+        return self._reader
+
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
+        """Open the shards and check that they have what training needs.
+
+        Raises:
+            ValueError: see `ShardReader`; or labels are required and missing.
+        """
+        unlabeled = [key for shard in self.manifest.shards for key in shard.unlabeled]
+        if self.require_labels and unlabeled:
+            raise ValueError(
+                f"{len(unlabeled)} of {len(self.reader)} samples in {self.shards} have no label "
+                f"map, for example {unlabeled[0]}: label them, or set require_labels=false for a "
+                "training that uses photos alone"
+            )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        sampler = TrainBatchSampler(
+            self.reader.sample_ids("train"),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+        )
+        return self._loader(sampler, augment=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        sampler = ValidationBatchSampler(
+            self.reader.sample_ids("val"),
+            batch_size=self.batch_size,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+        )
+        return self._loader(sampler, augment=False)
+
+    def _loader(self, sampler: Sampler[BatchRequest], *, augment: bool) -> DataLoader[Batch]:
+        dataset = ShardDataset(
+            self.reader,
+            resolution=self.resolution,
+            crop_size=self.crop_size,
+            augment=augment,
+            horizontal_flip=self.horizontal_flip,
+            seed=self.seed,
+        )
+        return DataLoader(
+            dataset,
+            batch_size=None,  # The sampler yields requests for whole batches.
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator().manual_seed(self.seed),  # Leaves torch's global one alone.
+        )

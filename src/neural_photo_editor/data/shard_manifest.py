@@ -1,0 +1,168 @@
+"""The manifest of a sharded data set: the samples of each shard, and digests to prove it."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from neural_photo_editor.common.fingerprint import canonical_json, sha256_file, sha256_json
+from neural_photo_editor.common.regions import REGION_MAP
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+SHARD_NAME = re.compile(r"(train|val)-\d{6}\.tar")
+
+Split = Literal["train", "val"]
+ImageFormat = Literal["jpg", "png"]
+
+
+class SkippedFile(BaseModel):
+    """A file that was offered as a photo and could not be used, with the reason."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    reason: str
+
+
+class ShardInfo(BaseModel):
+    """One tar file.
+
+    Attributes:
+        file: name inside the data set's folder, ``{split}-{000000}.tar``.
+        split: "train" or "val".
+        keys: the samples' keys in the order they lie in the tar.
+        unlabeled: the keys among them that have no label map.
+        bytes: size of the tar.
+        sha256: digest of the tar.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    split: Split
+    keys: tuple[str, ...] = Field(min_length=1)
+    unlabeled: tuple[str, ...] = ()
+    bytes: int = Field(gt=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> "ShardInfo":
+        if not SHARD_NAME.fullmatch(self.file) or not self.file.startswith(f"{self.split}-"):
+            raise ValueError(f"shard {self.file!r} is not named {self.split}-NNNNNN.tar")
+        strangers = set(self.unlabeled) - set(self.keys)
+        if strangers:
+            raise ValueError(f"{self.file} lists {min(strangers)!r} as unlabeled but lacks it")
+        return self
+
+
+class ShardManifest(BaseModel):
+    """What ``manifest.json`` holds. A sample's id is its position in the order of `shards`.
+
+    Attributes:
+        resolution: side of the square photos in pixels; None where sizes differ.
+        image_format: suffix of the photo members, "jpg" or "png".
+        licenses: the distinct licenses of the samples, sorted.
+        region_map: name -> id of the regions in the label maps.
+        skipped: files that could not be used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    resolution: int | None
+    image_format: ImageFormat
+    licenses: tuple[str, ...]
+    region_map: dict[str, int] = Field(default_factory=lambda: dict(REGION_MAP))
+    skipped: tuple[SkippedFile, ...] = ()
+    shards: tuple[ShardInfo, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> "ShardManifest":
+        if self.region_map != REGION_MAP:
+            raise ValueError("the region map is not this version's: prepare the shards again")
+        if len({shard.file for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is listed twice")
+        keys = [key for shard in self.shards for key in shard.keys]
+        if len(set(keys)) < len(keys):
+            twice = min(key for key in set(keys) if keys.count(key) > 1)
+            raise ValueError(f"the key {twice!r} is used by two samples")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical content; equal data sets have equal digests."""
+        return sha256_json(self.model_dump(mode="json"))
+
+    def num_samples(self, split: Split) -> int:
+        return sum(len(shard.keys) for shard in self.shards if shard.split == split)
+
+    def save(self, folder: Path) -> Path:
+        """Write ``manifest.json`` into the folder; readers see the old or the new file, whole."""
+        path = folder / MANIFEST_NAME
+        temporary = path.with_suffix(".json.tmp")
+        temporary.write_bytes(canonical_json(self.model_dump(mode="json")) + b"\n")
+        temporary.replace(path)
+        return path
+
+    @staticmethod
+    def load(folder: Path) -> "ShardManifest":
+        """Read and validate the manifest of a data set's folder.
+
+        Raises:
+            ValueError: no manifest, not JSON, another schema version, or content that
+                contradicts itself; the message names the file and the fix.
+        """
+        path = folder / MANIFEST_NAME
+        if not path.is_file():
+            raise ValueError(
+                f"no data set in {folder}: prepare it with pipelines/prepare_shards.py"
+            )
+        try:
+            version = _SchemaVersion.model_validate_json(path.read_bytes()).schema_version
+            if version != SCHEMA_VERSION:
+                raise ValueError(
+                    f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: "
+                    "update the program or prepare the shards again"
+                )
+            return ShardManifest.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "content"
+            raise ValueError(f"{path} is not a valid manifest: {where}: {first['msg']}") from error
+
+
+class _SchemaVersion(BaseModel):
+    schema_version: int
+
+
+def verify(folder: Path) -> ShardManifest:
+    """Check every shard's size and digest against the manifest and return the manifest.
+
+    Raises:
+        ValueError: the manifest is not valid; a shard is missing or its bytes differ.
+    """
+    manifest = ShardManifest.load(folder)
+    for shard in manifest.shards:
+        path = folder / shard.file
+        check_size(path, shard)
+        if sha256_file(path) != shard.sha256:
+            raise ValueError(f"{path} has other bytes than the manifest lists: copy it again")
+    return manifest
+
+
+def check_size(path: Path, shard: ShardInfo) -> None:
+    """Compare a shard's size with the manifest's, which finds missing and cut-off files at once.
+
+    Raises:
+        ValueError: the file is missing or has another size.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: copy it again or prepare the shards again")
+    size = path.stat().st_size
+    if size != shard.bytes:
+        raise ValueError(
+            f"{path} has {size} bytes, the manifest lists {shard.bytes}: copy it again"
+        )

@@ -1,0 +1,189 @@
+"""The order of training: global batches that depend on seed and epoch, never on who reads them."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from neural_photo_editor.common.seeding import numpy_generator
+from neural_photo_editor.data.shard_reader import ShardReader
+from neural_photo_editor.data.transforms import (
+    Pixels,
+    crop,
+    resize_labels,
+    resize_photo,
+)
+
+
+class Batch(TypedDict):
+    """What a training step gets.
+
+    image: uint8 (N, 3, H, W), RGB. labels: uint8 (N, H, W), region ids; 0 where a photo has no
+    label map. sample_id: int64 (N,), the sample's position in the manifest's order.
+    """
+
+    image: Tensor
+    labels: Tensor
+    sample_id: Tensor
+
+
+class BatchRequest(NamedTuple):
+    """Which samples make a batch; the epoch travels along because augmentation depends on it."""
+
+    epoch: int
+    sample_ids: tuple[int, ...]
+
+
+class TrainBatchSampler(Sampler[BatchRequest]):
+    """This process's share of the global batches of one epoch.
+
+    An epoch is one permutation of the samples, drawn from (seed, epoch), cut into global batches
+    of `batch_size`. Process `rank` takes the `rank`-th of `world_size` equal slices of each, so
+    the samples of global batch s are the same for any number of processes. The last, incomplete
+    global batch is dropped: all processes take the same number of steps, and the samples
+    dropped differ from epoch to epoch.
+
+    Lightning calls `set_epoch` with the trainer's epoch before each one.
+
+    Raises:
+        ValueError: `batch_size` is not a multiple of `world_size`, or there are fewer samples.
+    """
+
+    def __init__(
+        self,
+        sample_ids: NDArray[np.int64],
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        if batch_size < 1 or batch_size % world_size:
+            raise ValueError(
+                f"batch_size {batch_size} counts all {world_size} processes together and must be a "
+                "positive multiple of their number"
+            )
+        if len(sample_ids) < batch_size:
+            raise ValueError(
+                f"batch_size {batch_size} is more than the {len(sample_ids)} training samples: "
+                "lower it or prepare more samples"
+            )
+        self.sample_ids = sample_ids
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.sample_ids) // self.batch_size
+
+    def __iter__(self) -> Iterator[BatchRequest]:
+        epoch = self.epoch
+        order = numpy_generator(self.seed, "order", epoch).permutation(self.sample_ids)
+        share = self.batch_size // self.world_size
+        for step in range(len(self)):
+            start = step * self.batch_size + self.rank * share
+            yield BatchRequest(epoch, tuple(order[start : start + share].tolist()))
+
+
+class ValidationBatchSampler(Sampler[BatchRequest]):
+    """This process's share of the validation samples, in the manifest's order.
+
+    The samples are cut into ceil(n / batch_size) global batches of nearly equal size, and each
+    of those into nearly equal shares, so that every sample is seen exactly once and all
+    processes take the same number of steps. Only where a global batch has fewer samples than
+    there are processes do the processes left empty repeat its first sample.
+    """
+
+    def __init__(
+        self, sample_ids: NDArray[np.int64], *, batch_size: int, rank: int, world_size: int
+    ) -> None:
+        self.rank = rank
+        self.world_size = world_size
+        num_steps = -(-len(sample_ids) // batch_size)
+        self.batches = np.array_split(sample_ids, num_steps) if num_steps else []
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[BatchRequest]:
+        for batch in self.batches:
+            share = np.array_split(batch, self.world_size)[self.rank]
+            yield BatchRequest(0, tuple((share if len(share) else batch[:1]).tolist()))
+
+
+class ShardDataset(Dataset[Batch]):
+    """Reads whole batches: ``dataset[BatchRequest(epoch, sample_ids)]``.
+
+    A photo is cropped to `crop_size` (to its largest square where that is None), then resized to
+    `resolution`. With `augment` the place of the crop and, if `horizontal_flip`, a flip are
+    drawn from (seed, epoch, sample id); without it the crop is central and nothing is flipped.
+    Left and right are not told apart by region ids, so a flip needs no exchange of labels.
+
+    Raises:
+        CorruptSampleError: from reading, see `ShardReader.read`.
+        ValueError: a photo is smaller than `crop_size`.
+    """
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        *,
+        resolution: int,
+        crop_size: int | None = None,
+        augment: bool = False,
+        horizontal_flip: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.reader = reader
+        self.resolution = resolution
+        self.crop_size = crop_size
+        self.augment = augment
+        self.horizontal_flip = horizontal_flip
+        self.seed = seed
+
+    def __getitem__(self, request: BatchRequest) -> Batch:
+        num, side = len(request.sample_ids), self.resolution
+        images = np.empty((num, side, side, 3), dtype=np.uint8)
+        labels = np.zeros((num, side, side), dtype=np.uint8)
+        for row, sample_id in enumerate(request.sample_ids):
+            photo, label_map = self.reader.read(sample_id)
+            top, left, size, flip = self._frame(photo, epoch=request.epoch, sample_id=sample_id)
+            step = -1 if flip else 1
+            window = crop(photo, top=top, left=left, size=size)
+            images[row] = resize_photo(window, size=side)[:, ::step]
+            if label_map is not None:
+                window = crop(label_map, top=top, left=left, size=size)
+                labels[row] = resize_labels(window, width=side, height=side)[:, ::step]
+        return Batch(
+            image=torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+            labels=torch.from_numpy(labels),
+            sample_id=torch.tensor(request.sample_ids, dtype=torch.int64),
+        )
+
+    def _frame(self, photo: Pixels, *, epoch: int, sample_id: int) -> tuple[int, int, int, bool]:
+        """Return (top, left, size, flip) of the square to cut out of a photo."""
+        height, width = photo.shape[:2]
+        size = min(height, width) if self.crop_size is None else self.crop_size
+        if size > min(height, width):
+            raise ValueError(
+                f"photo {self.reader.key(sample_id)} is {width}x{height} pixels, smaller than "
+                f"crop_size {size}: lower crop_size or prepare larger photos"
+            )
+        room = (height - size, width - size)
+        if not self.augment or (self.crop_size is None and not self.horizontal_flip):
+            return room[0] // 2, room[1] // 2, size, False
+        generator = numpy_generator(self.seed, "augment", epoch, sample_id)
+        flip = self.horizontal_flip and bool(generator.integers(2))
+        if self.crop_size is None:
+            return room[0] // 2, room[1] // 2, size, flip
+        top, left = generator.integers(0, np.array(room) + 1).tolist()
+        return top, left, size, flip

@@ -1,0 +1,43 @@
+"""Crops, resizes and flips that treat a photo and its label map alike."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+
+
+def center_square(image: Pixels) -> Pixels:
+    """Cut the largest centered square out of uint8 (H, W) or (H, W, C)."""
+    height, width = image.shape[:2]
+    size = min(height, width)
+    return crop(image, top=(height - size) // 2, left=(width - size) // 2, size=size)
+
+
+def crop(image: Pixels, *, top: int, left: int, size: int) -> Pixels:
+    """Cut a square of `size` pixels out of uint8 (H, W) or (H, W, C); a view, not a copy."""
+    return image[top : top + size, left : left + size]
+
+
+def resize_photo(photo: Pixels, *, size: int) -> Pixels:
+    """Resize a square photo, uint8 (S, S, 3), to `size` pixels: bicubic, antialiased."""
+    if photo.shape[:2] == (size, size):
+        return photo
+    return np.asarray(Image.fromarray(photo).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def resize_labels(labels: Pixels, *, width: int, height: int) -> Pixels:
+    """Resize a label map, uint8 (H, W), by nearest neighbor: no new ids appear."""
+    if labels.shape == (height, width):
+        return labels
+    return np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
+
+
+def crop_to_square(
+    photo: Pixels, labels: Pixels | None, *, size: int
+) -> tuple[Pixels, Pixels | None]:
+    """Center-crop photo and label map to a square and resize both to `size` pixels."""
+    photo = resize_photo(center_square(photo), size=size)
+    if labels is not None:
+        labels = resize_labels(center_square(labels), width=size, height=size)
+    return photo, labels

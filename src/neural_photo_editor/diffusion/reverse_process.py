@@ -126,7 +126,7 @@ def reverse_step(
     variance_ratio = (1.0 - alpha_bar_s) / (1.0 - alpha_bar_t)
     beta = 1.0 - alpha_bar_t / alpha_bar_s
     sigma = torch.tensor(list(eta), dtype=torch.float64) * (variance_ratio * beta).sqrt()
-    # Eq. 12 with eps = (x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t), sorted by x_0, x_t, z.
+    # Eq. 12 with eps = (x_t - sqrt(alpha_bar_t) x_0) / sqrt(1 - alpha_bar_t), by x_0, x_t and z.
     b = (1.0 - alpha_bar_s - sigma**2).clamp_min(0.0).sqrt() / (1.0 - alpha_bar_t).sqrt()
     a = alpha_bar_s.sqrt() - b * alpha_bar_t.sqrt()
     # (3, N) -> three of (N, 1, 1, 1); one copy to the device.

@@ -1,0 +1,7 @@
+"""Fast tests first, so that a mistake shows within seconds."""
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

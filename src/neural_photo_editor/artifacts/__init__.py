@@ -1,0 +1,1 @@
+"""Trained networks as files: specification, export, load, registry and serving bundle."""

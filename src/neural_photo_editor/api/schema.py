@@ -5,19 +5,24 @@ Requests refuse unknown fields and wrong types. Results accept fields they do no
 older client reads a newer server.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from neural_photo_editor.api.errors import RequestError
-from neural_photo_editor.common.regions import REGION_MAP, REGION_NAMES
 
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 
 Sampler = Literal["ddpm", "ddim"]
 ResponseFormat = Literal["image", "json"]
+
+REGION_NAMES = (
+    "background", "hair", "hat", "brow", "ear", "eye", "lip", "mouth", "neck", "nose", "skin",
+)  # fmt: skip
+"""Region names on the wire. Fixed like common.regions, of which the client shares no code."""
 
 
 def _field_error(message: str, remedy: str) -> PydanticCustomError:
@@ -29,7 +34,7 @@ def _check_regions(value: object) -> object:
     if isinstance(value, list):
         value = tuple(value)
     if isinstance(value, tuple):
-        unknown = [name for name in value if not isinstance(name, str) or name not in REGION_MAP]
+        unknown = [name for name in value if not isinstance(name, str) or name not in REGION_NAMES]
         if unknown:
             raise _field_error(
                 f"unknown region {str(unknown[0])[:40]!r}", f"choose from {', '.join(REGION_NAMES)}"
@@ -63,13 +68,13 @@ class EditRequest(_Request):
     there; without either the masked part of the photo itself is the starting point.
     """
 
-    mask: Annotated[bytes, Field(min_length=1, repr=False)] | None = None
+    mask: Annotated[bytes | None, Field(min_length=1, repr=False)] = None
     """Image file of the photo's size: brighter than 127 = edit, else keep."""
     regions: Annotated[tuple[str, ...], BeforeValidator(_check_regions)] = ()
     """Names of face regions to edit, found by the segmenter."""
-    strokes: Annotated[bytes, Field(min_length=1, repr=False)] | None = None
+    strokes: Annotated[bytes | None, Field(min_length=1, repr=False)] = None
     """RGBA image file of the photo's size: painted where alpha > 0."""
-    color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}\Z")] | None = None
+    color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] | None = None
     """Paint the whole mask in this color, ``#rrggbb``."""
     strength: Annotated[float, Field(ge=0, le=1)] | None = None
     """How far the edit may move from what is painted: 0 keeps it, 1 keeps almost nothing."""
@@ -98,7 +103,7 @@ class EditRequest(_Request):
 
 
 Request = EditRequest | SegmentRequest | UpscaleRequest
-RequestT = TypeVar("RequestT", EditRequest, SegmentRequest, UpscaleRequest)
+RequestT = TypeVar("RequestT", bound=EditRequest | SegmentRequest | UpscaleRequest)
 
 
 def validate_request(model: type[RequestT], fields: dict[str, Any]) -> RequestT:
@@ -228,6 +233,12 @@ class _Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image: Annotated[bytes, Field(repr=False)]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the PNG and return where it is."""
+        path = Path(path)
+        path.write_bytes(self.image)
+        return path
 
 
 class EditResult(_Result):

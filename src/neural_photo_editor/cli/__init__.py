@@ -1,5 +1,5 @@
 """The ``npe`` command."""
 
+from neural_photo_editor.cli.command import main
 
-def main() -> None:
-    raise SystemExit("not built yet")
+__all__ = ["main"]

@@ -1,0 +1,213 @@
+"""Requests and results as TorchServe carries them, both directions.
+
+A multipart form: the files ``photo``, ``mask``, ``strokes`` and text fields, ``operation`` among
+them. A JSON document: the same names, files as base64 text. A result is a PNG with its metadata in
+the header ``X-NPE-Metadata``, or with ``response=json`` one JSON document. A refusal is a problem
+document (RFC 9457).
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neural_photo_editor.api.errors import PROBLEM_CONTENT_TYPE, RequestError
+from neural_photo_editor.api.schema import (
+    EditRequest,
+    EditResult,
+    Request,
+    Result,
+    SegmentRequest,
+    SegmentResult,
+    UpscaleRequest,
+    UpscaleResult,
+    validate_request,
+)
+
+METADATA_HEADER = "X-NPE-Metadata"
+FILE_FIELDS = ("photo", "mask", "strokes")
+
+_REQUESTS: dict[str, type[EditRequest] | type[SegmentRequest] | type[UpscaleRequest]] = {
+    "segment": SegmentRequest,
+    "edit": EditRequest,
+    "upscale": UpscaleRequest,
+}
+_RESULTS: dict[str, type[EditResult] | type[SegmentResult] | type[UpscaleResult]] = {
+    "segment": SegmentResult,
+    "edit": EditResult,
+    "upscale": UpscaleResult,
+}
+_NUMBERS: dict[str, type[float] | type[int]] = {
+    "strength": float,
+    "timestep": int,
+    "steps": int,
+    "seed": int,
+}
+_CONTENT_TYPES = "send multipart/form-data or application/json"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One HTTP answer; phrase and header values are ASCII without line breaks."""
+
+    status: int
+    phrase: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def operation_of(request: Request) -> str:
+    """Return ``segment``, ``edit`` or ``upscale``."""
+    return next(name for name, model in _REQUESTS.items() if isinstance(request, model))
+
+
+def parse_row(row: Mapping[str, Any], *, content_type: str = "") -> Request:
+    """Turn one row of a TorchServe batch into a request.
+
+    Args:
+        row: form fields by name (files as bytearray, text as str or bytes), or one entry ``body``
+            or ``data``: a dict for a JSON document, raw bytes for one that could not be parsed and
+            for every other content type.
+        content_type: the request's Content-Type header, where known.
+
+    Raises:
+        RequestError: 400 malformed JSON, 415 another content type, 422 a field is wrong.
+    """
+    bodies = [row[name] for name in ("body", "data") if name in row]
+    fields = _from_json(_json_object(bodies[0], content_type)) if bodies else _from_form(row)
+    operation = fields.pop("operation", None)
+    if not isinstance(operation, str) or operation not in _REQUESTS:
+        detail = "required field is missing" if operation is None else "no such operation"
+        raise RequestError(
+            422, detail, field="operation", remedy=f"choose from {', '.join(_REQUESTS)}"
+        )
+    return validate_request(_REQUESTS[operation], fields)
+
+
+def to_form(request: Request) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return a request's text fields and files: the inverse of :func:`parse_row` for forms."""
+    values = request.model_dump(exclude_defaults=True)
+    files = {name: values.pop(name) for name in FILE_FIELDS if name in values}
+    texts = {"operation": operation_of(request)}
+    for name, value in values.items():
+        texts[name] = ",".join(value) if name == "regions" else str(value)
+    return texts, files
+
+
+def render(result: Result, *, response: str = "image") -> Reply:
+    """Write a result as a PNG with a metadata header, or with ``"json"`` as a JSON document."""
+    metadata = result.metadata.model_dump(mode="json")
+    if response == "json":
+        image = base64.b64encode(result.image).decode("ascii")
+        body = json.dumps({"image": image, "metadata": metadata}).encode("ascii")
+        return Reply(200, "OK", {"Content-Type": "application/json"}, body)
+    headers = {"Content-Type": "image/png", METADATA_HEADER: json.dumps(metadata)}
+    return Reply(200, "OK", headers, result.image)
+
+
+def read_result(operation: str, headers: Mapping[str, str], body: bytes) -> Result:
+    """Read a rendered result of either format: the inverse of :func:`render`.
+
+    Raises:
+        ValueError: this is not a result of that operation.
+    """
+    if headers.get("content-type", "").startswith("application/json"):
+        document = json.loads(body)
+        body, metadata = base64.b64decode(document["image"]), document["metadata"]
+    else:
+        metadata = json.loads(headers.get(METADATA_HEADER.lower(), "null"))
+    return _RESULTS[operation].model_validate({"image": body, "metadata": metadata})
+
+
+def render_error(error: RequestError) -> Reply:
+    """Write a refusal as a problem document."""
+    return Reply(
+        int(error.status),
+        error.status.phrase,
+        {"Content-Type": PROBLEM_CONTENT_TYPE},
+        json.dumps(error.to_problem()).encode("ascii"),
+    )
+
+
+def _json_object(body: object, content_type: str) -> dict[str, Any]:
+    if isinstance(body, bytes | bytearray | str):
+        start = (body.encode() if isinstance(body, str) else body).lstrip()[:1]
+        if not content_type.lower().startswith("application/json") and start not in (b"{", b"["):
+            raise RequestError(
+                415,
+                f"the content type {content_type[:80] or 'of the request'!a} is not supported",
+                field=None,
+                remedy=_CONTENT_TYPES,
+            )
+        try:
+            body = json.loads(body)
+        except (ValueError, RecursionError):
+            raise RequestError(
+                400, "the body is not valid JSON", field=None, remedy="send one JSON object, UTF-8"
+            ) from None
+    if not isinstance(body, dict):
+        raise RequestError(
+            400, "the JSON body is not an object", field=None, remedy="send one JSON object"
+        )
+    return body
+
+
+def _from_json(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Decode a JSON document's files; null counts as absent."""
+    fields = {name: value for name, value in document.items() if value is not None}
+    for name in FILE_FIELDS:
+        value = fields.get(name)
+        if isinstance(value, str):
+            try:
+                fields[name] = base64.b64decode(value, validate=True)
+            except (binascii.Error, ValueError):
+                raise RequestError(
+                    422,
+                    "not valid base64",
+                    field=name,
+                    remedy="send the file's bytes in standard base64, without a data: prefix",
+                ) from None
+    return fields
+
+
+def _from_form(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a form's text to the types of the schema; empty text counts as absent."""
+    if not row:
+        raise RequestError(400, "the request has no body", field=None, remedy=_CONTENT_TYPES)
+    fields: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in FILE_FIELDS:
+            fields[name] = value.encode() if isinstance(value, str) else bytes(value)
+            continue
+        text = _text(name, value)
+        if text == "":
+            continue
+        if name == "regions":
+            fields[name] = tuple(part.strip() for part in text.split(",") if part.strip())
+        elif name in _NUMBERS:
+            fields[name] = _number(name, text)
+        else:
+            fields[name] = text
+    return fields
+
+
+def _text(name: str, value: object) -> str:
+    try:
+        text = value.decode() if isinstance(value, bytes | bytearray) else str(value)
+    except UnicodeDecodeError:
+        raise RequestError(
+            422, "the field is not UTF-8 text", field=name[:40], remedy="send it as UTF-8 text"
+        ) from None
+    return text.strip()
+
+
+def _number(name: str, text: str) -> float | int:
+    try:
+        return _NUMBERS[name](text)
+    except ValueError:
+        kind = "number" if _NUMBERS[name] is float else "whole number"
+        raise RequestError(
+            422, f"{text[:40]!a} is not a {kind}", field=name, remedy=f"send a {kind}"
+        ) from None

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import simplejpeg
@@ -161,6 +162,8 @@ def write_shards(
         raise ValueError(
             "samples_per_shard and num_workers must be at least 1, jpeg_quality 1 to 100"
         )
+    if image_format not in get_args(ImageFormat):
+        raise ValueError(f"image_format must be jpg or png, not {image_format!r}")
     if (out_dir / MANIFEST_NAME).exists() and not overwrite:
         raise ValueError(
             f"{out_dir} already holds a data set: choose another out_dir or set overwrite=true"

@@ -1,0 +1,47 @@
+"""Turn photos into shards: ``python pipelines/prepare_shards.py source=synthetic out_dir=DIR``."""
+
+import os
+from pathlib import Path
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from neural_photo_editor.common.log import configure_logging, get_logger
+from neural_photo_editor.data.contact_sheet import write_contact_sheet
+from neural_photo_editor.data.shard_manifest import ShardManifest
+from neural_photo_editor.data.shard_writer import write_shards
+
+_log = get_logger(__name__)
+
+
+def prepare_shards(cfg: DictConfig) -> ShardManifest:
+    """Write the source's shards, their manifest and a contact sheet to ``cfg.out_dir``."""
+    out_dir = Path(cfg.out_dir)
+    manifest = write_shards(
+        instantiate(cfg.source),
+        out_dir=out_dir,
+        name=cfg.name or out_dir.resolve().name,
+        samples_per_shard=cfg.samples_per_shard,
+        val_fraction=cfg.val_fraction,
+        image_format=cfg.image_format,
+        jpeg_quality=cfg.jpeg_quality,
+        num_workers=cfg.num_workers or len(os.sched_getaffinity(0)),
+        overwrite=cfg.overwrite,
+    )
+    sheet = write_contact_sheet(out_dir, path=out_dir / "contact_sheet.png")
+    _log.info("have a look: %s", sheet)
+    return manifest
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="prepare_shards")
+def main(cfg: DictConfig) -> None:
+    configure_logging()
+    try:
+        prepare_shards(cfg)
+    except ValueError as error:
+        raise SystemExit(f"prepare_shards: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

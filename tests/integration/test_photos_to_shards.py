@@ -1,0 +1,102 @@
+"""Photo files through the pipeline's configuration to shards that WebDataset reads."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset as wds
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from PIL import Image
+
+from neural_photo_editor.data.shard_manifest import verify
+from neural_photo_editor.data.shard_reader import ShardReader
+from pipelines.prepare_shards import prepare_shards
+
+ROOT = Path(__file__).parents[2]
+
+
+def _config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        return compose("prepare_shards", overrides=list(overrides))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Nine noisy photos in two folders, label maps for the first four, one damaged file."""
+    generator = np.random.default_rng(0)
+    for number in range(9):
+        path = tmp_path / "photos" / f"{number % 2}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((64, 48)).save(path, quality=95)
+        if number < 4:
+            path = tmp_path / "labels" / f"{number % 2}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            labels = generator.integers(0, 11, (6, 8), dtype=np.uint8)
+            Image.fromarray(labels.repeat(8, 0).repeat(8, 1)).save(path)
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing follows")
+    return tmp_path
+
+
+def test_photos_become_shards_that_webdataset_reads(photos: Path) -> None:
+    out_dir = photos / "shards"
+    manifest = prepare_shards(
+        _config(
+            "source=image_folder",
+            f"source.folder={photos}/photos",
+            f"source.labels={photos}/labels",
+            "source.resolution=32",
+            "source.license=CC-BY-4.0",
+            f"out_dir={out_dir}",
+            "samples_per_shard=3",
+            "val_fraction=0.3",
+            "num_workers=1",
+        )
+    )
+    assert verify(out_dir) == manifest
+    assert (manifest.name, manifest.resolution, manifest.licenses) == ("shards", 32, ("CC-BY-4.0",))
+    assert [file.file for file in manifest.skipped] == ["broken.jpg"]
+    with Image.open(out_dir / "contact_sheet.png") as sheet:
+        assert sheet.size == (4 * 2 * 128, 3 * 128)
+
+    reader = ShardReader(out_dir)
+    files = [str(out_dir / shard.file) for shard in manifest.shards]
+    num_labeled = 0
+    for sample_id, sample in enumerate(wds.WebDataset(files, shardshuffle=False)):
+        photo, labels = reader.read(sample_id)
+        assert sample["__key__"] == reader.key(sample_id)
+        with Image.open(io.BytesIO(sample["jpg"])) as image:
+            assert np.abs(np.array(image).astype(int) - photo).max() <= 2
+        assert ("labels.png" in sample) == (labels is not None)
+        if labels is not None:
+            num_labeled += 1
+            with Image.open(io.BytesIO(sample["labels.png"])) as image:
+                np.testing.assert_array_equal(np.array(image), labels)
+    assert sample_id == len(reader) - 1 == 8
+    assert num_labeled == 4 == 9 - sum(len(shard.unlabeled) for shard in manifest.shards)
+
+
+def test_the_command_writes_the_shards_and_nothing_else(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "pipelines" / "prepare_shards.py")]
+    overrides = ["source=synthetic", "source.count=9", "source.resolution=32", "out_dir=shards"]
+    options = ["val_fraction=0.3", "samples_per_shard=4", "num_workers=2"]
+    run = [*command, *overrides, *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    first = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    assert "9 of 9 samples" in first.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["shards"]
+    manifest = verify(tmp_path / "shards")
+    files = {shard.file for shard in manifest.shards} | {"manifest.json", "contact_sheet.png"}
+    assert {path.name for path in (tmp_path / "shards").iterdir()} == files
+    assert not any(shard.unlabeled for shard in manifest.shards)
+
+    second = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert second.returncode == 1
+    assert "overwrite=true" in second.stderr
+    assert "Traceback" not in second.stderr

@@ -1,0 +1,105 @@
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from neural_photo_editor.data.datamodule import ShardDataModule
+from neural_photo_editor.data.image_folder import ImageFolder
+from neural_photo_editor.data.shard_manifest import verify
+from neural_photo_editor.data.shard_reader import CorruptSampleError
+from neural_photo_editor.data.shard_stream import Batch
+from neural_photo_editor.data.shard_writer import write_shards
+
+
+def _module(shards: Path, **options: object) -> ShardDataModule:
+    arguments: dict[str, object] = {"batch_size": 4, "resolution": 16, "crop_size": 24}
+    arguments |= {"horizontal_flip": True, "seed": 3} | options
+    module = ShardDataModule(shards=str(shards), **arguments)  # type: ignore[arg-type]
+    module.setup("fit")
+    return module
+
+
+def _equal(one: list[Batch], two: list[Batch]) -> bool:
+    return len(one) == len(two) and all(
+        torch.equal(a["image"], b["image"])
+        and torch.equal(a["labels"], b["labels"])
+        and torch.equal(a["sample_id"], b["sample_id"])
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+def test_the_number_of_workers_changes_no_batch(shards: Path) -> None:
+    loaders = [_module(shards, num_workers=workers).train_dataloader() for workers in (0, 2)]
+    epochs = []
+    for epoch in range(2):  # The workers stay alive from epoch to epoch.
+        for loader in loaders:
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        one, two = (list(loader) for loader in loaders)
+        assert _equal(one, two)
+        assert len(one) == len(loaders[0])
+        epochs.append(one)
+    assert not _equal(*epochs)
+
+
+def test_the_global_generators_are_neither_read_nor_moved(shards: Path) -> None:
+    runs = []
+    for ambient_seed in (1, 2):
+        torch.manual_seed(ambient_seed)
+        state = torch.get_rng_state()
+        module = _module(shards)
+        runs.append(list(module.train_dataloader()) + list(module.val_dataloader()))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert _equal(*runs)
+
+
+def test_training_and_validation_share_no_sample(shards: Path) -> None:
+    module = _module(shards)
+    train = {i for batch in module.train_dataloader() for i in batch["sample_id"].tolist()}
+    val = [i for batch in module.val_dataloader() for i in batch["sample_id"].tolist()]
+    assert len(val) == module.manifest.num_samples("val") == len(set(val))
+    assert not train & set(val)
+    assert all(one < two for one, two in pairwise(val))
+
+
+def test_validation_is_not_augmented(shards: Path) -> None:
+    plain = _module(shards, horizontal_flip=False, seed=99)
+    assert _equal(list(_module(shards).val_dataloader()), list(plain.val_dataloader()))
+
+
+def test_the_manifest_names_the_data(shards: Path) -> None:
+    assert _module(shards).manifest.digest == verify(shards).digest
+
+
+def test_missing_labels_are_refused_before_training_or_zero(
+    photo_folder: Path, tmp_path: Path
+) -> None:
+    source = ImageFolder(folder=photo_folder / "photos")
+    write_shards(source, out_dir=tmp_path, name="test", val_fraction=0.3)
+    with pytest.raises(ValueError, match=r"23 of 23 samples in .* require_labels=false"):
+        _module(tmp_path)
+    batch = next(iter(_module(tmp_path, require_labels=False).train_dataloader()))
+    assert batch["labels"].shape == (4, 16, 16)
+    assert not batch["labels"].any()
+
+
+def test_a_data_set_without_validation_split_has_no_validation_batches(
+    labeled_photos: ImageFolder, tmp_path: Path
+) -> None:
+    write_shards(labeled_photos, out_dir=tmp_path, name="test", val_fraction=0.0)
+    assert list(_module(tmp_path).val_dataloader()) == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_damaged_sample_stops_the_training_and_is_named(shards: Path, num_workers: int) -> None:
+    module = _module(shards, num_workers=num_workers)
+    path = shards / "train-000001.tar"
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(CorruptSampleError, match=r"train-000001\.tar, member \d\d\.png"):
+        list(module.train_dataloader())
+
+
+@pytest.mark.parametrize("name", ["batch_size", "resolution", "crop_size"])
+def test_sizes_are_checked(shards: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
+        _module(shards, **{name: 0})

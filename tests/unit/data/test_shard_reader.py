@@ -1,0 +1,113 @@
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neural_photo_editor.data.image_folder import ImageFolder
+from neural_photo_editor.data.shard_manifest import ShardManifest
+from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReader
+from neural_photo_editor.data.shard_writer import write_shards
+
+
+def _overwrite(path: Path, member: str, *, start: int, data: bytes) -> None:
+    with tarfile.open(path) as tar:
+        offset = tar.getmember(member).offset_data
+    with path.open("r+b") as file:
+        file.seek(offset + start)
+        file.write(data)
+
+
+def test_reads_what_tarfile_and_pillow_read(shards: Path) -> None:
+    reader = ShardReader(shards)
+    assert len(reader) == 23
+    sample_id = 0
+    for shard in reader.manifest.shards:
+        with tarfile.open(shards / shard.file) as tar:
+            for key in shard.keys:
+                photo, labels = reader.read(sample_id)
+                assert reader.key(sample_id) == key
+                for name, array in ((f"{key}.png", photo), (f"{key}.labels.png", labels)):
+                    with Image.open(tar.extractfile(name)) as image:  # type: ignore[arg-type]
+                        np.testing.assert_array_equal(array, np.array(image))
+                sample_id += 1
+
+
+def test_jpeg_pixels_equal_pillows(labeled_photos: ImageFolder, tmp_path: Path) -> None:
+    manifest = write_shards(labeled_photos, out_dir=tmp_path, name="test", val_fraction=0.0)
+    photo, _ = ShardReader(tmp_path).read(4)
+    with tarfile.open(tmp_path / manifest.shards[0].file) as tar:
+        data = tar.extractfile("04.jpg").read()  # type: ignore[union-attr]
+    with Image.open(io.BytesIO(data)) as image:
+        # Two builds of libjpeg-turbo may round differently.
+        assert np.abs(photo.astype(int) - np.array(image)).max() <= 2
+
+
+def test_sample_ids_are_positions_in_the_manifest(shards: Path) -> None:
+    reader = ShardReader(shards)
+    train, val = reader.sample_ids("train"), reader.sample_ids("val")
+    assert train.dtype == np.int64
+    np.testing.assert_array_equal(np.concatenate((train, val)), np.arange(23))
+    manifest = ShardManifest.load(shards)
+    assert [reader.key(i) for i in val.tolist()] == [
+        key for shard in manifest.shards if shard.split == "val" for key in shard.keys
+    ]
+
+
+def test_a_reader_with_open_files_can_be_sent_to_another_process(shards: Path) -> None:
+    reader = ShardReader(shards)
+    photo, _ = reader.read(5)
+    again, _ = pickle.loads(pickle.dumps(reader)).read(5)
+    np.testing.assert_array_equal(again, photo)
+
+
+def test_missing_labels_are_none(photo_folder: Path, tmp_path: Path) -> None:
+    write_shards(ImageFolder(folder=photo_folder / "photos"), out_dir=tmp_path, name="test")
+    reader = ShardReader(tmp_path)
+    assert reader.read(0)[1] is None
+    assert not reader.has_labels(0)
+
+
+def test_damaged_members_are_named(shards: Path) -> None:
+    reader = ShardReader(shards)
+    first, second = reader.manifest.shards[0].keys[:2]
+    path = shards / "train-000000.tar"
+    _overwrite(path, f"{first}.png", start=0, data=b"not a png")
+    _overwrite(path, f"{second}.labels.png", start=30, data=bytes(20))
+    with pytest.raises(CorruptSampleError, match=rf"train-000000\.tar, member {first}\.png: "):
+        reader.read(0)
+    with pytest.raises(CorruptSampleError, match=rf"tar, member {second}\.labels\.png: "):
+        reader.read(1)
+    reader.read(2)
+
+
+def test_a_cut_off_jpeg_is_damaged_not_gray(labeled_photos: ImageFolder, tmp_path: Path) -> None:
+    write_shards(labeled_photos, out_dir=tmp_path, name="test", val_fraction=0.0)
+    _overwrite(tmp_path / "train-000000.tar", "00.jpg", start=640, data=b"\xff\xd9" * 20)
+    with pytest.raises(CorruptSampleError, match=r"member 00\.jpg"):
+        ShardReader(tmp_path).read(0)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_damaged(shards: Path) -> None:
+    reader = ShardReader(shards)
+    with (shards / "train-000000.tar").open("r+b") as file:
+        file.truncate(600)
+    with pytest.raises(CorruptSampleError, match="bytes at offset"):
+        reader.read(5)
+
+
+def test_shards_that_disagree_with_the_manifest_are_refused_at_once(shards: Path) -> None:
+    path = shards / "train-000000.tar"
+    original = path.read_bytes()
+    path.write_bytes(original[:-512])
+    with pytest.raises(ValueError, match=r"train-000000\.tar has \d+ bytes"):
+        ShardReader(shards)
+    path.write_bytes(bytes(len(original)))
+    with pytest.raises(ValueError, match="holds other samples"):
+        ShardReader(shards)
+    path.write_bytes(b"x" * len(original))
+    with pytest.raises(ValueError, match="not a readable tar"):
+        ShardReader(shards)

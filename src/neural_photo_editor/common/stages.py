@@ -79,11 +79,12 @@ def run_stages(
         path = state_dir / f"{stage.name.replace(' ', '-')}.json"
         label = f"[{number}/{len(stages)}] {stage.name}"
         record = _read_record(path)
-        attempted = not force and record is not None and record.fingerprint == fingerprint
-        if attempted and record is not None and record.outputs == _digests(stage.outputs):
+        known = not force and record is not None and record.fingerprint == fingerprint
+        if known and record is not None and _is_intact(record, stage.outputs):
             _log.info("%s: up to date", label)
         else:
-            record = _run_stage(stage, label, path, fingerprint, continued=attempted)
+            stopped = known and record is not None and record.outputs is None
+            record = _run_stage(stage, label, path, fingerprint, continued=stopped)
         records[stage.name] = record
     return records
 
@@ -115,6 +116,10 @@ def _check_chain(stages: Sequence[Stage]) -> None:
             if name not in earlier:
                 raise ValueError(f"stage {stage.name!r} reads {name!r}, which is no earlier stage")
         earlier.add(stage.name)
+
+
+def _is_intact(record: StageRecord, outputs: Sequence[Path]) -> bool:
+    return record.outputs is not None and record.outputs == _digests(outputs)
 
 
 def _digests(outputs: Sequence[Path]) -> dict[str, str] | None:

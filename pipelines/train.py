@@ -1,0 +1,102 @@
+"""Train one network: ``python pipelines/train.py experiment=ddpm_128 data.shards=DIR``."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hydra
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from neural_photo_editor.common.log import configure_logging, get_logger
+from neural_photo_editor.training import run_settings
+from neural_photo_editor.training.curves import draw_curves
+from neural_photo_editor.training.portrait_module import PortraitModule
+from neural_photo_editor.training.wandb_tracker import finish_wandb
+
+_log = get_logger(__name__)
+
+
+class Run(NamedTuple):
+    """Everything a training needs, made and checked before the first step."""
+
+    config: dict[str, Any]
+    module: PortraitModule
+    datamodule: LightningDataModule
+    trainer: Trainer
+
+
+def prepare(cfg: DictConfig) -> Run:
+    """Make a run and save its configuration, every "auto" resolved, in the run folder.
+
+    Raises ValueError, or the error of OmegaConf, Hydra or Lightning, naming the field.
+    """
+    run_settings.quiet_lightning()
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    run_settings.check_trainer(settings["trainer"], batch_size=settings["data"]["batch_size"])
+    run_dir = Path(cfg.run_dir)
+    cfg.ckpt_path, cfg.trainer = run_settings.resolve_auto(
+        settings["trainer"], ckpt_path=settings["ckpt_path"], run_dir=run_dir
+    )
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    torch.set_float32_matmul_precision("high")
+    datamodule = instantiate(cfg.data)
+    datamodule.setup("fit")
+    module = instantiate(cfg.module)
+    if rank_zero_only.rank == 0:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
+    trainer = Trainer(
+        **run_settings.trainer_arguments(cfg.trainer, module=module),
+        callbacks=[instantiate(callback) for callback in cfg.callbacks.values()],
+        logger=[made for logger in cfg.logger.values() if (made := instantiate(logger))],
+        default_root_dir=run_dir,
+    )
+    return Run(OmegaConf.to_container(cfg, resolve=True), module, datamodule, trainer)
+
+
+def fit(run: Run) -> Path:
+    """Train a prepared run to its end and return the run folder."""
+    trainer, run_dir = run.trainer, Path(run.config["run_dir"])
+    try:
+        for logger in trainer.loggers:
+            logger.log_hyperparams(run.config)
+        ckpt_path = run.config["ckpt_path"]
+        trainer.fit(run.module, run.datamodule, ckpt_path=ckpt_path, weights_only=True)
+        trainer.save_checkpoint(run_dir / "checkpoints" / "last.ckpt", weights_only=False)
+        if trainer.is_global_zero:
+            draw_curves(run_dir / "metrics.csv", run_dir / "curves.png", title=run.config["name"])
+    finally:
+        finish_wandb(trainer.loggers)
+    return run_dir
+
+
+def train(cfg: DictConfig) -> Path:
+    """Train as configured and return the run folder, with ``checkpoints/last.ckpt`` in it."""
+    return fit(prepare(cfg))
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    configure_logging()
+    try:
+        run = prepare(cfg)
+    except (
+        ValueError,
+        OmegaConfBaseException,
+        InstantiationException,
+        MisconfigurationException,
+    ) as error:
+        _log.error("configuration error: %s", error)
+        raise SystemExit(os.EX_CONFIG) from None
+    fit(run)
+
+
+if __name__ == "__main__":
+    main()

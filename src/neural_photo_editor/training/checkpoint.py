@@ -1,0 +1,57 @@
+"""Reading Lightning checkpoints without unpickling code.
+
+Keys this project adds to Lightning's: ``ema`` (decay, num_updates, state_dict of the network),
+``network`` (class name and constructor arguments) and ``artifact_metadata``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NETWORK_PREFIX = "network."
+
+
+def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; the tensors' bytes are mapped, not copied.
+
+    Raises:
+        ValueError: the file is absent.
+    """
+    if not checkpoint.is_file():
+        raise ValueError(
+            f"there is no checkpoint at {checkpoint}; train first, or correct the path"
+        )
+    content: dict[str, Any] = torch.load(
+        checkpoint, map_location="cpu", weights_only=True, mmap=True
+    )
+    return content
+
+
+def network_weights(content: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the network's averaged weights, or the raw ones of a run without averaging."""
+    if "ema" in content:
+        averaged: dict[str, Tensor] = content["ema"]["state_dict"]
+        return averaged
+    return {
+        name.removeprefix(NETWORK_PREFIX): value
+        for name, value in content["state_dict"].items()
+        if name.startswith(NETWORK_PREFIX)
+    }
+
+
+def load_ema_weights(module: nn.Module, checkpoint: Path) -> None:
+    """Load averaged weights (raw ones if the run kept no average) into ``module.network``.
+
+    Args:
+        module: a module of this package, or anything with a ``network`` of the same shape.
+        checkpoint: a ``.ckpt`` file of a run.
+
+    Raises:
+        ValueError: the file is absent.
+        RuntimeError: the weights are not those of this network.
+    """
+    network = module.network
+    assert isinstance(network, nn.Module)
+    network.load_state_dict(network_weights(read_checkpoint(checkpoint)))

@@ -1,0 +1,121 @@
+"""Training of the denoiser."""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neural_photo_editor.common.seeding import derive_seed
+from neural_photo_editor.diffusion.noise import training_noise
+from neural_photo_editor.diffusion.objective import epsilon_loss
+from neural_photo_editor.diffusion.samplers import sample
+from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.imaging.value_range import to_uint8
+from neural_photo_editor.training.portrait_module import (
+    Batch,
+    LRSchedulerFactory,
+    OptimizerFactory,
+    PortraitModule,
+)
+
+NUM_BUCKETS = 4
+
+
+class DDPMModule(PortraitModule):
+    """DDPM (Ho et al. 2020), Algorithm 1, with the noise of each sample derived, not drawn.
+
+    Timestep and noise are functions of (seed, epoch, sample id), so a resumed run, or one on
+    another number of processes, trains on the same ones.
+
+    Args:
+        network: eps_theta(x_t, t), see `networks.denoising_unet`.
+        schedule: the noise schedule.
+        seed: of the training noise, the fixed validation noise and the sample grid.
+        sample_steps: DDIM steps of the sample grid.
+        num_samples: images in the sample grid; the largest square number below is used.
+        resolution, optimizer, lr_scheduler, gradient_clip_norm, channels_last: see
+            `PortraitModule`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        schedule: NoiseSchedule,
+        resolution: int,
+        optimizer: OptimizerFactory,
+        lr_scheduler: LRSchedulerFactory,
+        seed: int,
+        gradient_clip_norm: float | None = 1.0,
+        channels_last: bool = False,
+        sample_steps: int = 50,
+        num_samples: int = 16,
+    ) -> None:
+        super().__init__(
+            network,
+            kind="denoiser",
+            resolution=resolution,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            gradient_clip_norm=gradient_clip_norm,
+            channels_last=channels_last,
+        )
+        self.schedule = schedule
+        self.seed = seed
+        self.sample_steps = sample_steps
+        self.samples_per_side = max(1, int(num_samples**0.5))
+        # Names such as "train/loss_t001-125": the loss differs tenfold between small and large t.
+        bounds = [schedule.num_timesteps * i // NUM_BUCKETS for i in range(NUM_BUCKETS + 1)]
+        self._bucket_names = tuple(
+            f"train/loss_t{low + 1:03d}-{high:03d}" for low, high in pairwise(bounds)
+        )
+
+    def artifact_metadata(self) -> dict[str, Any]:
+        return {**super().artifact_metadata(), "schedule": self.schedule.to_spec()}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        losses, t = self._losses(batch, seed=self.seed, epoch=self.current_epoch)
+        bucket = (t - 1) * NUM_BUCKETS // self.schedule.num_timesteps
+        zeros = losses.new_zeros(NUM_BUCKETS)
+        self.means.add(
+            self._bucket_names,
+            zeros.index_add(0, bucket, losses.detach()),
+            zeros.index_add(0, bucket, torch.ones_like(losses)),
+        )
+        loss = losses.mean()
+        self.add_means({"train/loss": loss}, weight=len(losses))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        # The same noise in every validation, so that two of them differ by the weights alone.
+        losses, _ = self._losses(batch, seed=derive_seed(self.seed, "validation"), epoch=0)
+        self.log_validation({"val/loss": losses.mean()}, batch_size=len(losses))
+
+    def make_samples(self, batch: Batch) -> Tensor:
+        """Return a square grid of images from pure noise, the same seeds every time."""
+        side = self.samples_per_side
+        height, width = batch["image"].shape[-2:]
+        images = sample(
+            self.network,
+            shape=(3, height, width),
+            schedule=self.schedule,
+            seeds=[derive_seed(self.seed, "sample grid", i) for i in range(side**2)],
+            sampler="ddim",
+            steps=min(self.sample_steps, self.schedule.num_timesteps),
+            device=self.device,
+        )
+        return to_uint8(images).reshape(side, side, 3, height, width)
+
+    def _losses(self, batch: Batch, *, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+        x_0 = self.images(batch)
+        t, eps = training_noise(
+            seed,
+            epoch=epoch,
+            sample_ids=batch["sample_id"],
+            shape=x_0.shape[1:],
+            num_timesteps=self.schedule.num_timesteps,
+            device=x_0.device,
+        )
+        eps = eps.contiguous(memory_format=self.memory_format)
+        return epsilon_loss(self.network, x_0, t=t, eps=eps, schedule=self.schedule), t

@@ -1,0 +1,56 @@
+"""The frozen network behind the perceptual distance."""
+
+from pathlib import Path
+
+from neural_photo_editor.losses.perceptual import (
+    PerceptualLoss,
+    segmenter_features,
+    vgg19_features,
+)
+from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
+from neural_photo_editor.training.checkpoint import network_weights, read_checkpoint
+
+
+def make_perceptual_loss(
+    kind: str, *, segmenter_checkpoint: str | Path | None, vgg19_weights: str | Path | None
+) -> PerceptualLoss | None:
+    """Build the perceptual distance from a file.
+
+    Args:
+        kind: "segmenter" (the encoder of a trained segmenter), "vgg19" or "none".
+        segmenter_checkpoint: checkpoint of a segmenter's run, for "segmenter".
+        vgg19_weights: safetensors file with torchvision's names, for "vgg19".
+
+    Raises:
+        ValueError: another kind, or its file is absent or of another network.
+    """
+    if kind == "none":
+        return None
+    if kind == "segmenter":
+        if segmenter_checkpoint is None or not Path(segmenter_checkpoint).is_file():
+            raise ValueError(
+                f"module.perceptual.segmenter_checkpoint: there is no file {segmenter_checkpoint}; "
+                "train the segmenter first, name its checkpoint, or set module.perceptual.kind to "
+                "vgg19 or none"
+            )
+        return PerceptualLoss(segmenter_features(_load_segmenter(Path(segmenter_checkpoint))))
+    if kind == "vgg19":
+        if vgg19_weights is None or not Path(vgg19_weights).is_file():
+            raise ValueError(
+                f"module.perceptual.vgg19_weights: there is no file {vgg19_weights}; name a "
+                "safetensors file of VGG19, or set module.perceptual.kind to segmenter or none"
+            )
+        return PerceptualLoss(vgg19_features(Path(vgg19_weights)))
+    raise ValueError(f"module.perceptual.kind is {kind!r}; choose one of segmenter, vgg19, none")
+
+
+def _load_segmenter(checkpoint: Path) -> SegmentationUNet:
+    content = read_checkpoint(checkpoint)
+    name = content.get("network", {}).get("name")
+    if name != SegmentationUNet.__name__:
+        raise ValueError(
+            f"module.perceptual.segmenter_checkpoint: {checkpoint} holds {name}, not a segmenter"
+        )
+    segmenter = SegmentationUNet(**content["network"]["config"])
+    segmenter.load_state_dict(network_weights(content))
+    return segmenter

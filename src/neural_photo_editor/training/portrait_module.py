@@ -1,0 +1,168 @@
+"""What the three LightningModules share: batches, optimizer, gradient norm and averaged logging."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from neural_photo_editor.imaging.value_range import to_model_range
+
+Batch = Mapping[str, Tensor]
+"""``image`` uint8 (N, 3, H, W), ``labels`` uint8 (N, H, W), ``sample_id`` int64 (N,)."""
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+LRSchedulerFactory = Callable[[Optimizer], LRScheduler]
+
+
+def logs_now(trainer: Trainer) -> bool:
+    """Whether the step just taken is one whose metrics are logged."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return trainer.global_step % every == 0
+
+
+class RunningMeans:
+    """Weighted means of named values, kept on the device so that adding one waits for nothing."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
+
+    def add(self, names: tuple[str, ...], sums: Tensor, weights: Tensor) -> None:
+        """Add one weighted sum and one weight per name, both of shape (len(names),)."""
+        sums, weights = sums.detach().float(), weights.detach().float()
+        if names in self._sums:
+            sums, weights = self._sums[names][0] + sums, self._sums[names][1] + weights
+        self._sums[names] = (sums, weights)
+
+    def pop(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Return the means since the last call, without those of weight 0.
+
+        Args:
+            reduce: sums a tensor over all processes; called once.
+        """
+        if not self._sums:
+            return {}
+        names = [name for group in self._sums for name in group]
+        totals = torch.stack(
+            [torch.cat([pair[row] for pair in self._sums.values()]) for row in (0, 1)]
+        )
+        sums, weights = reduce(totals).tolist()
+        self._sums = {}
+        rows = zip(names, sums, weights, strict=True)
+        return {name: total / weight for name, total, weight in rows if weight > 0}
+
+
+class PortraitModule(LightningModule):
+    """Base of the three modules; ``network`` is the part that is exported.
+
+    Args:
+        network: the network to train, with its JSON-able arguments in ``config``.
+        kind: "denoiser", "segmenter" or "upscaler".
+        resolution: side of the training images, in pixels.
+        optimizer: makes the network's optimizer from its parameters.
+        lr_scheduler: makes the learning rate's schedule from the optimizer; stepped each step.
+        gradient_clip_norm: longest gradient, None for no limit. Lightning's own flag works neither
+            with fused optimizers nor in manual optimization.
+        channels_last: keep images and weights in NHWC order.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        kind: str,
+        resolution: int,
+        optimizer: OptimizerFactory,
+        lr_scheduler: LRSchedulerFactory,
+        gradient_clip_norm: float | None,
+        channels_last: bool,
+    ) -> None:
+        super().__init__()
+        if gradient_clip_norm is not None and gradient_clip_norm <= 0:
+            raise ValueError(
+                f"gradient_clip_norm is {gradient_clip_norm}; give a positive number, or null"
+            )
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.kind = kind
+        self.resolution = resolution
+        self.optimizer_factory = optimizer
+        self.lr_scheduler_factory = lr_scheduler
+        self.gradient_clip_norm = gradient_clip_norm
+        self.means = RunningMeans()
+        self._logged_step = -1
+
+    def artifact_metadata(self) -> dict[str, Any]:
+        """Return what an exported artifact says about the network beside its weights."""
+        return {"kind": self.kind, "resolution": self.resolution, "schedule": None, "scale": None}
+
+    @abstractmethod
+    def make_samples(self, batch: Batch) -> Tensor:
+        """Return pictures to look at, uint8 (rows, columns, 3, H, W), from a validation batch."""
+
+    def images(self, batch: Batch) -> Tensor:
+        """Return the batch's photos as float, (N, 3, H, W), in [-1, 1], on the device."""
+        return to_model_range(batch["image"]).contiguous(memory_format=self.memory_format)
+
+    # Optimization.
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer_factory(self.network.parameters())
+        scheduler = {"scheduler": self.lr_scheduler_factory(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,  # noqa: ARG002
+        gradient_clip_val: float | None = None,  # noqa: ARG002
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """Clip by ``gradient_clip_norm`` and note the norm before clipping, in one pass."""
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.gradient_clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.gradient_clip_norm, norm)
+        self.add_means({"train/grad_norm": norm})
+
+    # Batches and logging.
+
+    def transfer_batch_to_device(
+        self,
+        batch: Batch,
+        device: torch.device,
+        dataloader_idx: int,  # noqa: ARG002
+    ) -> Batch:
+        # The ids seed generators on the host: on the device, reading them would wait for the
+        # previous step to end.
+        return {
+            name: value if name == "sample_id" else value.to(device, non_blocking=True)
+            for name, value in batch.items()
+        }
+
+    def add_means(self, values: Mapping[str, Tensor], *, weight: int = 1) -> None:
+        """Average scalars into the next logged row, ``weight`` counting like so many steps."""
+        names = tuple(values)
+        sums = torch.stack([value.detach().float() for value in values.values()]) * weight
+        self.means.add(names, sums, torch.full_like(sums, float(weight)))
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        if self.global_step == self._logged_step or not logs_now(self.trainer):
+            return
+        self._logged_step = self.global_step
+        means = self.means.pop(lambda t: self.trainer.strategy.reduce(t, reduce_op="sum"))
+        means["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_dict(means)
+
+    def log_validation(self, values: Mapping[str, Tensor], *, batch_size: int) -> None:
+        """Log means over the validation set, all processes together."""
+        self.log_dict(dict(values), on_epoch=True, sync_dist=True, batch_size=batch_size)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["network"] = {
+            "name": type(self.network).__name__,
+            "config": self.network.config,
+        }
+        checkpoint["artifact_metadata"] = self.artifact_metadata()

@@ -68,14 +68,14 @@ def _paint_mouth(canvas: Canvas, u: Field, v: Field, *, scene: Scene) -> None:
     x = u / half
     square = np.minimum(x * x, 1.4)
     line = MOUTH_LINE + 0.025 + 0.010 * np.cos(6.0 * x) * (1.0 - np.minimum(square, 1.0))
-    line = line - 0.062 * face.smile * square
+    line = line - (0.10 * face.smile + 0.03) * square
     taper = np.maximum(1.0 - square, 0.0)
-    gap = face.mouth_open * (0.085 + 0.03 * max(face.smile, 0.0))
+    gap = face.mouth_open * (0.125 + 0.03 * max(face.smile, 0.0))
     upper_edge = line - 0.35 * gap * taper
     lower_edge = line + 1.1 * gap * taper
     bow = 1.0 - 0.28 * np.exp(-((x / 0.20) ** 2)) - 0.35 * square
-    top = upper_edge - 0.098 * face.lip_fullness * bow * np.sqrt(taper)
-    bottom = lower_edge + 0.112 * face.lip_fullness * np.sqrt(taper) * (0.85 + 0.15 * taper)
+    top = upper_edge - 0.098 * face.lip_fullness * bow * taper**0.75
+    bottom = lower_edge + 0.112 * face.lip_fullness * taper**0.8
     lips = np.maximum(np.maximum(top - v, v - bottom), np.abs(u) - half)
     coverage = canvas.coverage(lips, softness=0.006)
     _shade_lips(canvas, x, v, scene=scene, edges=(top, upper_edge, lower_edge, bottom),
@@ -85,7 +85,7 @@ def _paint_mouth(canvas: Canvas, u: Field, v: Field, *, scene: Scene) -> None:
     else:
         seam = np.exp(-(((v - line) / 0.014) ** 2)) * smoothstep(1.06, 0.85, np.abs(x))
         canvas.paint(0.8 * seam, scale_color(face.lip_color, 0.16))
-    corner = gaussian(np.abs(u) - half * 1.02, v - MOUTH_LINE - 0.025 + 0.062 * face.smile,
+    corner = gaussian(np.abs(u) - half * 1.02, v - MOUTH_LINE - 0.025 + 0.10 * face.smile,
                       0.03, 0.025)  # fmt: skip
     below = gaussian(u, v - (MOUTH_LINE + 0.17 + 1.1 * gap), 0.15, 0.03)
     canvas.shade(0.42 * corner + 0.22 * below, tint=(0.75, 1.0, 1.0))
@@ -128,8 +128,9 @@ def _paint_opening(
     canvas.paint(coverage, color("3a0f12"), label=region_id("mouth"))
     tongue = ellipse(u, v - lower - 0.02, 0.15, 0.075)
     canvas.paint(coverage * canvas.coverage(tongue, softness=0.04) * 0.8, color("a9484c"))
-    teeth_edge = upper + 0.052 + 0.02 * scene.face.mouth_open - 0.25 * u * u
-    teeth = np.maximum(v - teeth_edge, np.abs(u) - half * 0.80)
+    middle = MOUTH_LINE + 0.02 + 0.02 * scene.face.mouth_open
+    teeth_edge = middle + 0.02 - (0.5 + 0.6 * max(scene.face.smile, 0.0)) * u * u
+    teeth = np.maximum(v - teeth_edge, np.abs(u) - half * 0.90)
     gaps = 1.0 - 0.16 * np.exp(-(((np.mod(u / 0.052 + 0.5, 1.0) - 0.5) / 0.09) ** 2)) * min(
         1.0, 0.012 / canvas.pixel
     )
@@ -149,7 +150,7 @@ def _paint_eye(
     bent = x + 0.10 * (1.0 - np.minimum(x * x, 1.0))
     arch = np.maximum(1.0 - bent * bent, 0.0)
     squint = 0.10 * max(face.smile, 0.0)
-    lift = 0.56 * face.eye_open
+    lift = 0.525 * face.eye_open
     upper = -lift * arch**0.75 + 0.02
     lower = (0.36 - squint) * np.maximum(1.0 - x * x, 0.0) + 0.02
     distance = np.maximum(upper - y, y - lower) * width
@@ -192,7 +193,7 @@ def _paint_iris(
 ) -> None:
     face = scene.face
     dx, dy = x - face.gaze[0] * side, y - face.gaze[1] + 0.08
-    radius = np.sqrt(dx * dx + dy * dy) * (1.0 / 0.43)
+    radius = np.sqrt(dx * dx + dy * dy) * (1.0 / 0.455)
     angle = np.arctan2(dy, dx)
     fibers = 0.16 * noise(angle * 9.0, radius * 3.0) * min(1.0, 0.01 / canvas.pixel)
     glow = 0.62 + 0.75 * smoothstep(-0.3, 0.35, dy) + fibers
@@ -200,7 +201,7 @@ def _paint_iris(
     lid_shadow = 0.45 + 0.55 * smoothstep(0.0, 0.34, y - upper)
     tone = glow * limbus * lid_shadow
     iris = np.stack([(0.02 + 1.15 * channel) * tone for channel in face.iris]).astype(np.float32)
-    reach = 0.43 * face.eye_width
+    reach = 0.455 * face.eye_width
     canvas.paint(coverage * canvas.coverage((radius - 1.0) * reach, softness=0.006), iris)
     pupil = canvas.coverage((radius - 0.42) * reach, softness=0.006)
     canvas.paint(coverage * pupil, color("0c0909"))
@@ -216,7 +217,8 @@ def _paint_brow(
 ) -> None:
     face = scene.face
     x = (u * side - face.eye_gap - 0.005) / (face.eye_width * 1.28)
-    arch = face.brow_arch * (1.0 - (x - 0.22) ** 2 * 1.15)
+    bend = np.where(x < 0.3, 0.32, 1.35)
+    arch = face.brow_arch * (1.0 - (x - 0.3) ** 2 * bend)
     y = v - (face.brow_height + 0.045 - arch) + 0.02 * face.mouth_open
     thickness = (
         face.brow_thickness

@@ -23,8 +23,8 @@ from neural_photo_editor.data.synthetic.scene import COVERING_STYLES, Hair, Scen
 _CENTER_Y = -0.14
 _SIDE = {"buzz": 0.035, "short": 0.07, "quiff": 0.055, "curly": 0.17, "afro": 0.36, "bun": 0.045,
          "ponytail": 0.05, "bob": 0.15, "long": 0.12, "wavy": 0.16}  # fmt: skip
-_TOP = {"buzz": 0.045, "short": 0.15, "quiff": 0.25, "curly": 0.24, "afro": 0.36, "bun": 0.085,
-        "ponytail": 0.09, "bob": 0.15, "long": 0.14, "wavy": 0.16}  # fmt: skip
+_TOP = {"buzz": 0.045, "short": 0.17, "quiff": 0.25, "curly": 0.24, "afro": 0.36, "bun": 0.085,
+        "ponytail": 0.09, "bob": 0.19, "long": 0.18, "wavy": 0.21}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def build_hair(canvas: Canvas, *, scene: Scene) -> HairMass | None:
     elif hair.style == "afro":
         outer = smooth_min(dome, ellipse(x, y - 0.05, width * 0.98, 0.62), 0.2)
     else:
-        cut = 0.12 if hair.style != "curly" else 0.22
-        outer = np.maximum(dome, y - cut + 0.25 * (np.abs(x) - 0.7))
+        cut = 0.16 if hair.style != "curly" else 0.26
+        outer = smooth_max(dome, y - cut + 0.9 * (np.abs(x) - 0.60), 0.06)
     across, along = _flow(hair, x + wave, y, envelope)
     strands = _strand_texture(canvas, noise, hair, across, along)
     lumps = hair.curl * (
@@ -78,7 +78,7 @@ def build_hair(canvas: Canvas, *, scene: Scene) -> HairMass | None:
         strength = 0.06 if hair.style == "quiff" else 0.022
         spikes = strength * noise(across * 6.0, along * 0.7 + 20.0) * smoothstep(-0.3, -0.9, y)
     outer = outer + lumps + spikes + 0.022 * strands * loose
-    shaded = _shade_hair(canvas, scene, (x, y, width, height), envelope, across, strands)
+    shaded = _shade_hair(scene, (x, y, width, height), envelope, across, strands)
     return HairMass(np.asarray(outer, np.float32), shaded, strands)
 
 
@@ -115,10 +115,12 @@ def _strand_texture(canvas: Canvas, noise: Noise, hair: Hair, across: Field, alo
         if fade > 0.05:
             texture += amount * fade * noise(bend * cells, along * stretch + cells)
     if hair.curl > 0.3:
-        rings = noise(canvas.x * 8.0 + 17.0, canvas.y * 8.0) * 2.2
-        rings += noise(canvas.x * 17.0, canvas.y * 17.0 + 5.0) * 0.8
-        curls = np.sin(np.float32(4.2) * rings)
-        texture = (1.0 - 0.8 * hair.curl) * texture + 0.62 * hair.curl * curls
+        x, y = canvas.x, canvas.y
+        swirl = noise(x * 5.0 + 17.0, y * 5.0) * 1.1 + noise(x * 11.0, y * 11.0 + 5.0) * 0.55
+        coil = np.sin(26.0 * (0.35 * x + y) + 7.0 * swirl)
+        fine = _band(canvas, 26.0) * noise(x * 30.0 + 9.0 * swirl, y * 30.0 - 9.0 * swirl)
+        curls = 0.42 * coil + 0.30 * fine + 0.35 * noise(x * 9.0 + 2.0, y * 9.0)
+        texture = (1.0 - 0.85 * hair.curl) * texture + 0.95 * hair.curl * curls
     return texture
 
 
@@ -128,7 +130,6 @@ def _band(canvas: Canvas, cells: float) -> float:
 
 
 def _shade_hair(
-    canvas: Canvas,
     scene: Scene,
     frame: tuple[Field, Field, float, float],
     envelope: Field,
@@ -137,11 +138,12 @@ def _shade_hair(
 ) -> Field:
     """Kajiya and Kay (1989): the highlight is a band where strands run across the half vector."""
     hair = scene.hair
-    x, y, _, height = frame
-    ex = np.clip(x / envelope, -1.0, 1.0)
+    x, y, width, height = frame
+    ex = np.clip(x / np.maximum(envelope, width), -1.0, 1.0)
     ey = np.clip((y - _CENTER_Y) / height, -1.0, 0.12)
     nx, ny, nz = dome_normal(ex * 0.93, ey * 0.93)
     nx = nx + 0.30 * strands * np.cos(across * 2.0)
+    ny = ny + 9.0 * hair.wave * np.cos(hair.wave_frequency * y + 2.0 * x) * smoothstep(-0.6, 0.4, y)
     tone = np.clip(1.0 + 0.62 * strands, 0.25, 2.0)
     blend = smoothstep(0.2, 1.5, y + 0.15 * strands)
     albedo = np.empty((3, *x.shape), np.float32)
@@ -152,15 +154,17 @@ def _shade_hair(
     lx, ly, lz = scene.light.direction
     # The strand's tangent is the downward direction projected on the scalp.
     slope = 1.0 / np.sqrt(np.maximum(1.0 - ny * ny, 0.05))
-    along_half = ((ly - (nx * lx + ny * ly + nz * lz) * ny) * slope + 0.28 * strands + 0.08) * 0.9
-    falloff = np.maximum(nx * lx + nz * lz, 0.0)
-    band = np.exp(-(along_half**2) * 16.0) * falloff
+    half = 1.0 / np.sqrt(2.0 + 2.0 * lz)
+    facing = (nx * lx + ny * ly + nz * (lz + 1.0)) * half
+    along_half = (ly * half - facing * ny) * slope + 0.22 * strands - hair.halo
+    falloff = np.maximum(facing, 0.0) ** 2
+    band = (np.exp(-(along_half**2) * 34.0) + 0.25 * np.exp(-(along_half**2) * 6.0)) * falloff
     if hair.curl > 0.3:
         band = band * 0.35 + 0.25 * np.maximum(strands, 0.0) * falloff
     sheen = hair.shine * (0.35 + 0.65 * np.clip(0.5 + strands, 0.0, 1.2)) * band
     for channel in range(3):
-        reflect = 0.075 + 0.75 * hair.color[channel]
-        shaded[channel] += 0.75 * sheen * reflect * scene.light.key[channel]
+        reflect = 0.10 + 0.80 * hair.color[channel]
+        shaded[channel] += 0.85 * sheen * reflect * scene.light.key[channel]
     return shaded
 
 
@@ -169,21 +173,39 @@ def paint_back_hair(canvas: Canvas, mass: HairMass | None, *, scene: Scene) -> N
     if mass is None:
         return
     hair = scene.hair
-    tied: Field | None = None
-    if hair.style == "bun":
-        tied = ellipse(canvas.x - 0.10 * hair.part, canvas.y + 1.22, 0.30, 0.27)
-        tied = tied + 0.03 * mass.strands
-    elif hair.style == "ponytail":
-        x = hair.side * canvas.x - 0.72 - 0.16 * np.sin(2.2 * canvas.y + 0.6)
-        half = 0.19 * smoothstep(-0.75, 0.0, canvas.y) * smoothstep(1.75, 0.7, canvas.y) + 0.01
-        tied = np.maximum(np.abs(x) - half, np.abs(canvas.y - 0.45) - 1.15) + 0.03 * mass.strands
-    if tied is not None:
-        glow = 0.95 - 0.35 * smoothstep(-0.10, 0.02, tied)
-        canvas.paint(canvas.coverage(tied), mass.shaded * glow, label=region_id("hair"))
+    if hair.style in ("bun", "ponytail"):
+        _paint_tied(canvas, scene=scene)
     if hair.style in COVERING_STYLES or hair.style == "afro":
-        behind = smoothstep(0.98, 0.6, np.abs(canvas.x)) * smoothstep(-0.2, 0.4, canvas.y)
+        behind = smoothstep(0.66, 0.46, np.abs(canvas.x)) * smoothstep(-0.2, 0.4, canvas.y)
         dark = mass.shaded * (0.95 - 0.72 * behind)
         canvas.paint(canvas.coverage(mass.outer), dark, label=region_id("hair"))
+
+
+def _paint_tied(canvas: Canvas, *, scene: Scene) -> None:
+    """Paint a bun on top of the head or a ponytail at its side, with strands of its own."""
+    hair, noise = scene.hair, Noise(scene.generator("tied hair"))
+    if hair.style == "bun":
+        part = canvas.window(-0.5, 0.5, -1.65, -0.75)
+        x, y = part.x - 0.10 * hair.part, part.y + 1.19
+        coil = np.sqrt((x / 0.30) ** 2 + (y / 0.27) ** 2) + 0.35 * x + 0.15 * y
+        strands = 0.6 * noise(coil * 9.0, x * 3.0) + 0.4 * noise(coil * 30.0, x * 6.0 + 9.0)
+        distance = ellipse(x, y, 0.30, 0.27) + 0.02 * strands
+        normal = dome_normal(x / 0.30, y / 0.27)
+    else:
+        near, far = sorted((0.3 * hair.side, 1.45 * hair.side))
+        part = canvas.window(near, far, -0.95, 1.75)
+        x = hair.side * part.x - 0.74 - 0.15 * np.sin(2.2 * part.y + 0.6)
+        y = part.y
+        half = 0.20 * smoothstep(-0.75, -0.1, y) * smoothstep(1.75, 0.6, y) + 0.01
+        across = np.clip(x / half, -1.0, 1.0)
+        strands = 0.6 * noise(across * 4.0 + 1.5 * y, y * 1.5)
+        strands = strands + 0.4 * noise(across * 13.0, y * 3.0 + 9.0)
+        distance = np.maximum(np.abs(x) - half, np.abs(y - 0.45) - 1.2) + 0.025 * strands
+        normal = dome_normal(hair.side * across * 0.9, 0.35 * np.sin(2.2 * y + 1.2))
+    tone = np.clip(1.0 + 0.6 * strands, 0.3, 1.8)
+    albedo = np.stack([channel * tone for channel in hair.color])
+    shaded = lit(normal, albedo, scene.light, gloss=0.06 + 0.25 * hair.color[1], shininess=9.0)
+    part.paint(part.coverage(distance), shaded, label=region_id("hair"))
 
 
 def paint_front_hair(canvas: Canvas, mass: HairMass | None, *, scene: Scene) -> None:
@@ -202,7 +224,7 @@ def paint_front_hair(canvas: Canvas, mass: HairMass | None, *, scene: Scene) -> 
     canvas.shade(0.50 * near * near * on_skin, tint=(0.82, 1.0, 1.0))
     roots = 1.0 - 0.30 * smoothstep(-0.16, -0.0, -opening)
     canvas.paint(
-        canvas.coverage(np.asarray(front, np.float32)), mass.shaded * roots, label=region_id("hair")
+        canvas.coverage(front, softness=0.016), mass.shaded * roots, label=region_id("hair")
     )
 
 
@@ -221,12 +243,28 @@ def _opening(canvas: Canvas, mass: HairMass, *, scene: Scene) -> Field:
     else:
         part = (u - hair.part) * (1.0 if covering else 0.7)
         top = line + (0.75 if covering else 0.30) * np.abs(part) ** (1.35 if covering else 2.0)
-        ragged = 0.022
+        ragged = 0.03
     top = top + ragged * mass.strands
     if covering:
-        knots = ((-0.4, 0.60), (0.2, 0.635), (0.8, 0.56), (1.2, 0.50), (2.4, 0.62))
+        knots: tuple[tuple[float, float], ...] = (
+            (-0.4, 0.60),
+            (0.2, 0.635),
+            (0.8, 0.56),
+            (1.2, 0.50),
+            (2.4, 0.62),
+        )
+        if hair.tucked:
+            knots = (
+                (-0.45, 0.60),
+                (-0.18, 0.68),
+                (0.0, 1.0),
+                (0.45, 1.0),
+                (0.8, 0.78),
+                (2.4, 0.62),
+            )
         half = profile(v, knots)
     else:
-        temple = 0.585 if hair.style != "afro" else 0.60
-        half = profile(v, ((-0.4, temple), (-0.05, temple + 0.055), (0.12, 0.70), (0.2, 2.0)))
-    return smooth_max(top - v, side - half + 0.02 * mass.strands, 0.22)
+        top = top + 0.13 * hair.side * u
+        temple = 0.605 if hair.style != "afro" else 0.61
+        half = profile(v, ((-0.4, temple), (-0.08, temple + 0.065), (0.14, 0.76), (0.2, 2.0)))
+    return smooth_max(top - v, side - half + 0.02 * mass.strands, 0.22 if covering else 0.13)

@@ -61,13 +61,15 @@ def face_outline(x: Field, y: Field, *, face: Face, yaw: float) -> Field:
 
 def paint_ears(canvas: Canvas, *, scene: Scene) -> None:
     """Paint both ears behind the head, with a helix and a shaded bowl."""
+    if scene.hair.covers_ears:
+        return
     face, turn = scene.face, math.sin(scene.pose.yaw)
     skin = mix_color(face.skin, (face.skin[0], face.skin[1] * 0.7, face.skin[2] * 0.65), 0.45)
     for side in (-1.0, 1.0):
         center = side * 0.765 * face.width - 0.16 * turn
         part = canvas.window(center - 0.24, center + 0.24, -0.24, 0.52)
         size = face.ear_size
-        x, y = (part.x - center) * side / size, (part.y - 0.12) / size
+        x, y = (part.x - center) * side / size, (part.y - 0.09) / size
         x = x + 0.14 * y - 0.01
         upper = ellipse(x, y + 0.06, 0.125, 0.19)
         lobe = ellipse(x + 0.035, y - 0.15, 0.075, 0.11)
@@ -148,14 +150,15 @@ def _skin_albedo(canvas: Canvas, u: Field, v: Field, *, face: Face, noise: Noise
 def _beard(canvas: Canvas, u: Field, v: Field, *, scene: Scene, noise: Noise) -> Field:
     """Return how densely the beard covers the skin, 0..1."""
     face, side = scene.face, np.abs(u)
-    jawline = smoothstep(0.0, 0.16, v - (0.52 - 0.45 * smoothstep(0.28, 0.62, side)))
-    density = jawline * smoothstep(-0.10, 0.06, ellipse(u, v - 0.62, 0.30, 0.16))
+    jawline = smoothstep(-0.04, 0.20, v - (0.52 - 0.45 * smoothstep(0.28, 0.62, side)))
+    density = jawline * smoothstep(-0.10, 0.06, ellipse(u, v - 0.665, 0.31, 0.125))
     if scene.face.mustache:
         lip_top = face.nose_length + 0.085
         strip = gaussian(v - lip_top - 0.05 - 0.9 * u * u, u * 0.0, 0.05, 1.0)
         density = np.maximum(density, strip * smoothstep(0.34, 0.22, side))
     fade = min(1.0, 0.02 / canvas.pixel)
-    hairs = 0.5 + 0.5 * fade * noise(u * 60.0 + 9.0 * v, v * 22.0)
+    hairs = 0.55 + 0.28 * fade * noise(u * 85.0 + 9.0 * v, v * 30.0)
+    hairs = hairs + 0.17 * noise(u * 13.0 + 40.0, v * 9.0)
     cover: Field = np.clip(density * (0.45 + 0.75 * hairs), 0.0, 1.0) * face.beard
     return cover
 
@@ -170,6 +173,7 @@ def paint_head(canvas: Canvas, *, scene: Scene, outline: Field) -> None:
     ex, ey = canvas.x * (0.92 / (0.78 * face.width)), (canvas.y - 0.02) * (0.86 / 1.03)
     nx, ny, nz = dome_normal(ex * np.abs(ex) ** 0.35, ey * np.abs(ey) ** 0.35)
     roll = canvas.pose.roll
+    slope_x, slope_y = 1.4 * slope_x, 1.4 * slope_y
     nx = nx - math.cos(roll) * slope_x - math.sin(roll) * slope_y
     ny = ny - math.cos(roll) * slope_y + math.sin(roll) * slope_x
     length = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-6)

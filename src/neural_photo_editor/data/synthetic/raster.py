@@ -182,13 +182,15 @@ def smooth_max(first: Field, second: Field, rounding: float) -> Field:
 
 def smooth_min(first: Field, second: Field, rounding: float) -> Field:
     """Return the minimum of two distances (a union) with a rounded corner."""
-    return -smooth_max(-first, -second, rounding)
+    joined: Field = -smooth_max(-first, -second, rounding)
+    return joined
 
 
 def profile(y: Field, knots: Sequence[tuple[float, float]]) -> Field:
     """Interpolate a half width over y, linearly between `(y, width)` knots."""
     positions, widths = zip(*knots, strict=True)
-    return np.interp(y, positions, widths).astype(np.float32)
+    half: Field = np.interp(y, positions, widths).astype(np.float32)
+    return half
 
 
 class Noise:
@@ -258,7 +260,7 @@ def lit(
     glint = np.maximum((nx * lx + ny * ly + nz * (lz + 1.0)) * (1.0 / half), 0.0)
     glint = gloss * np.exp(shininess * (glint - 1.0))
     edge = np.maximum(1.0 - nz, 0.0)
-    edge = edge * edge * np.maximum(nx * light.rim_x + 0.25, 0.0)
+    edge = edge**4 * np.maximum(nx * light.rim_x + 0.1, 0.0)
     out = np.empty((3, *nx.shape), np.float32)
     for channel in range(3):
         soft = wrap[channel]

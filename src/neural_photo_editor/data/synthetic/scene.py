@@ -22,7 +22,7 @@ SKIN_TONES = tuple(
 NATURAL_HAIR = tuple(
     color(text)
     for text in (
-        "1b1613", "2d1e17", "47301f", "63402a", "7a3d20", "b4622c", "97734a", "c9a062",
+        "231c19", "35241b", "4d3422", "63402a", "7a3d20", "b4622c", "97734a", "c9a062",
         "e2cb9c", "a19d98", "dcd8d0",
     )
 )  # fmt: skip
@@ -101,12 +101,19 @@ class Hair:
     part: float
     fringe: str
     hairline: float
+    tucked: bool
     wave: float
     wave_frequency: float
     curl: float
     shine: float
+    halo: float
     in_front: tuple[bool, bool]
     side: float
+
+    @property
+    def covers_ears(self) -> bool:
+        """Whether the hair hangs over the ears."""
+        return self.style in COVERING_STYLES and not self.tucked
 
 
 @dataclass(frozen=True)
@@ -199,8 +206,8 @@ def _clipped(rng: np.random.Generator, mean: float, spread: float) -> float:
 def _draw_pose(rng: np.random.Generator, *, hat: bool) -> Pose:
     return Pose(
         shift_x=_clipped(rng, 0.0, 0.035),
-        shift_y=_clipped(rng, 0.11 if hat else 0.06, 0.025),
-        scale=_clipped(rng, 0.625, 0.02),
+        shift_y=_clipped(rng, 0.12 if hat else 0.07, 0.025),
+        scale=_clipped(rng, 0.655, 0.02),
         roll=_clipped(rng, 0.0, 0.06),
         yaw=_clipped(rng, 0.0, 0.15),
         pitch=_clipped(rng, 0.0, 0.06),
@@ -211,10 +218,10 @@ def _draw_light(rng: np.random.Generator) -> Light:
     side = (1.0 if rng.random() < 0.5 else -1.0) * float(rng.uniform(0.15, 0.75))
     direction = np.array([side, -float(rng.uniform(0.25, 0.65)), 0.85])
     direction /= np.linalg.norm(direction)
-    warmth = float(rng.uniform(-0.12, 0.16))
-    strength = float(rng.uniform(0.78, 0.95))
+    warmth = float(rng.uniform(-0.05, 0.15))
+    strength = float(rng.uniform(0.82, 1.02))
     cool = float(rng.uniform(-0.05, 0.08))
-    fill = float(rng.uniform(0.22, 0.36))
+    fill = float(rng.uniform(0.18, 0.32))
     rim = float(rng.uniform(0.0, 0.9)) ** 2
     return Light(
         direction=(float(direction[0]), float(direction[1]), float(direction[2])),
@@ -241,12 +248,12 @@ def _draw_face(rng: np.random.Generator, *, skin: Color, hair: Hair) -> Face:
         cheeks=float(rng.uniform(0.5, 1.3)),
         nose_width=_clipped(rng, 1.08 if masculine else 0.98, 0.09),
         nose_length=_clipped(rng, 0.42, 0.02),
-        ear_size=_clipped(rng, 1.05, 0.08),
+        ear_size=_clipped(rng, 0.97, 0.07),
         eye_gap=_clipped(rng, 0.315, 0.012),
         eye_width=_clipped(rng, 0.172, 0.009),
         eye_open=_clipped(rng, 0.94 if masculine else 1.08, 0.12),
         eye_tilt=_clipped(rng, 0.05, 0.05),
-        gaze=(_clipped(rng, 0.0, 0.16), _clipped(rng, 0.0, 0.06)),
+        gaze=(_clipped(rng, 0.0, 0.11), _clipped(rng, 0.0, 0.06)),
         iris=_pick_color(rng, IRISES, 0.12),
         makeup=makeup,
         brow_thickness=_clipped(rng, 0.052 if masculine else 0.042, 0.006),
@@ -254,9 +261,9 @@ def _draw_face(rng: np.random.Generator, *, skin: Color, hair: Hair) -> Face:
         brow_height=_clipped(rng, -0.245, 0.02),
         brow_color=brow,
         lip_color=mix_color(lip_base, paint, makeup * 0.75),
-        lip_width=_clipped(rng, 0.265, 0.018),
+        lip_width=_clipped(rng, 0.28, 0.018),
         lip_fullness=_clipped(rng, 0.92 if masculine else 1.12, 0.10),
-        smile=float(np.clip(rng.normal(0.45, 0.4), -0.3, 1.1)),
+        smile=float(np.clip(rng.normal(0.5, 0.35), -0.15, 1.1)),
         mouth_open=float(rng.uniform(0.45, 1.0)) if rng.random() < OPEN_MOUTH_FREQUENCY else 0.0,
         blush=float(rng.uniform(0.1, 0.8)),
         freckles=float(rng.uniform(0.4, 1.0)) if rng.random() < 0.12 else 0.0,
@@ -268,7 +275,7 @@ def _draw_face(rng: np.random.Generator, *, skin: Color, hair: Hair) -> Face:
 
 def _draw_hair(rng: np.random.Generator, *, tone: float) -> Hair:
     style = _pick(rng, HAIR_STYLES)
-    shade = float(rng.beta(1.0, 1.7 + 0.9 * tone)) * len(NATURAL_HAIR)
+    shade = float(rng.beta(1.0, 1.25 + 0.3 * tone)) * len(NATURAL_HAIR)
     base = NATURAL_HAIR[min(int(shade), len(NATURAL_HAIR) - 1)]
     if rng.random() < 0.12:
         base = DYED_HAIR[int(rng.integers(len(DYED_HAIR)))]
@@ -290,10 +297,12 @@ def _draw_hair(rng: np.random.Generator, *, tone: float) -> Hair:
         part=_clipped(rng, 0.0, 0.16),
         fringe=fringe,
         hairline=_clipped(rng, -0.60, 0.035),
+        tucked=rng.random() < 0.5,
         wave={"wavy": 0.05, "bob": 0.012}.get(style, 0.006) * float(rng.uniform(0.6, 1.3)),
         wave_frequency=float(rng.uniform(7.0, 11.0)),
         curl={"curly": 1.0, "afro": 1.0, "wavy": 0.15}.get(style, 0.0),
-        shine=float(rng.uniform(0.5, 1.2)),
+        shine=float(rng.uniform(0.6, 1.2)),
+        halo=_clipped(rng, 0.2, 0.06),
         in_front=sides[int(rng.integers(len(sides)))],
         side=1.0 if rng.random() < 0.5 else -1.0,
     )
@@ -308,11 +317,11 @@ def _draw_outfit(rng: np.random.Generator) -> Outfit:
         trim=_pick_color(rng, CLOTHES, 0.1),
         neckline=_pick(rng, {"crew": 0.3, "vee": 0.25, "shirt": 0.2, "scoop": 0.15, "roll": 0.1}),
         pattern=_pick(rng, {"plain": 0.55, "stripes": 0.15, "knit": 0.3}),
-        shoulders=_clipped(rng, 1.25, 0.07),
+        shoulders=_clipped(rng, 1.42, 0.09),
         hat=_pick(rng, HATS) if rng.random() < HAT_FREQUENCY else None,
         hat_color=hat_color,
         hat_trim=_pick_color(rng, (scale_color(hat_color, 0.35), *CLOTHES), 0.05),
-        hat_line=_clipped(rng, -0.45, 0.03),
+        hat_line=_clipped(rng, -0.42, 0.03),
         pompom=rng.random() < 0.4,
         glasses=_pick(rng, {"round": 0.5, "square": 0.5}) if rng.random() < 0.14 else None,
         frame=_pick_color(rng, (color("1d1a1a"), color("5b3a24"), metals[0], color("6d2230")), 0.1),

@@ -17,9 +17,10 @@ from neural_photo_editor.data.synthetic.raster import (
     profile,
     rounded_box,
     scale_color,
+    smooth_max,
     smoothstep,
 )
-from neural_photo_editor.data.synthetic.scene import COVERING_STYLES, Scene
+from neural_photo_editor.data.synthetic.scene import Scene
 
 CLOTH = region_id("background")
 
@@ -28,18 +29,19 @@ def paint_clothes(canvas: Canvas, *, scene: Scene) -> None:
     """Paint shoulders and neckline; clothing counts as background, as in CelebAMask-HQ."""
     outfit, width = scene.outfit, scene.outfit.shoulders
     x, y = canvas.x, canvas.y
-    slope = 1.30 + 0.10 * np.abs(x) + 0.55 * np.maximum(np.abs(x) - 0.75 * width, 0.0) ** 2
-    slope = np.where(np.abs(x) < 0.42, slope - 0.35 * (0.42 - np.abs(x)), slope)
-    body = np.maximum(slope - 0.09 - y, np.abs(x) - width - 0.15 * (y - 1.3))
-    depth = {"crew": 1.36, "vee": 1.75, "shirt": 1.52, "scoop": 1.50, "roll": 1.10}
+    side = np.abs(x)
+    rise = 1.16 + 0.16 * smoothstep(0.35, 0.75, side) + 0.10 * (side - 0.75)
+    round_off = np.maximum(side - width + 0.35, 0.0)
+    body = (rise + 1.1 * round_off**2 - y) * 0.9
+    depth = {"crew": 1.33, "vee": 1.70, "shirt": 1.50, "scoop": 1.46, "roll": 1.10}
     bottom = depth[outfit.neckline]
     if outfit.neckline in ("vee", "shirt"):
-        hole = np.abs(x) * 1.15 - (bottom - y) * 0.62
+        hole = (side - 0.52 * (bottom - y) / (bottom - 1.10)) * 0.8
     elif outfit.neckline == "roll":
-        body = np.minimum(body, np.maximum(np.abs(x) - 0.47, np.abs(y - 1.30) - 0.20))
+        body = np.minimum(body, rounded_box(x, y - 1.30, 0.46, 0.22, 0.06))
         hole = np.full_like(x, 1.0)
     else:
-        hole = ellipse(x, y - 0.95, 0.52, bottom - 0.95)
+        hole = ellipse(x, y - 1.0, 0.56, bottom - 1.0)
     distance = np.maximum(body, -hole)
     normal = dome_normal(x * (0.75 / width), np.clip((y - 1.75) * 0.9, -0.6, 0.5))
     noise = Noise(scene.generator("clothes"))
@@ -67,9 +69,10 @@ def paint_clothes(canvas: Canvas, *, scene: Scene) -> None:
 
 def _paint_collar(canvas: Canvas, *, scene: Scene, bottom: float) -> None:
     x, y = np.abs(canvas.x), canvas.y
-    edge = (bottom - y) * 0.62 / 1.15
-    flap = np.maximum(np.maximum(edge - x, x - edge - 0.20), 1.02 + 0.30 * x - y)
-    flap = np.maximum(flap, y - bottom - 0.02 + 0.9 * np.maximum(x - 0.24, 0.0))
+    edge = 0.52 * (bottom - y) / (bottom - 1.10)
+    flap = np.maximum(edge - 0.02 - x, x - edge - 0.13 - 0.25 * (y - 1.1))
+    flap = np.maximum(flap, 1.10 + 0.25 * np.maximum(x - 0.45, 0.0) - y)
+    flap = np.maximum(flap, y - bottom - 0.06 + 0.55 * x) * 0.85
     trim = scale_color(scene.outfit.clothes, 1.25)
     glow = lit(dome_normal(canvas.x * 0.5, -0.2 + 0.0 * y), trim, scene.light, gloss=0.02)
     canvas.shade(0.3 * canvas.coverage(flap - 0.01, softness=0.06))
@@ -120,10 +123,9 @@ def _beanie(canvas: Canvas, above: Field, fit: float, scene: Scene, noise: Noise
             canvas.coverage(ball, softness=0.02), lit(normal, tint, scene.light),
             label=region_id("hat"),
         )  # fmt: skip
-    dome = np.maximum(ellipse(x, y + 0.30, fit + 0.01, 0.88), above)
+    dome = np.maximum(ellipse(x, y + 0.30, fit + 0.02, 0.90), above)
     _crown(canvas, dome, scene=scene, fit=fit, tall=0.9, texture=ribs)
-    cuff = np.maximum(np.abs(x) - fit - 0.035 + 0.06 * (y + 0.4) ** 2, np.abs(above + 0.12)
-                      - 0.135)  # fmt: skip
+    cuff = rounded_box(x, above + 0.12, fit + 0.045, 0.14, 0.09)
     rounded = (above + 0.12) / 0.135
     normal = dome_normal(x / (fit + 0.04) * 0.93, np.clip(rounded, -1, 1) * 0.55)
     ribs = 1.0 + 0.26 * fine * np.sin(around * 40.0)
@@ -146,7 +148,7 @@ def _cap(canvas: Canvas, above: Field, fit: float, scene: Scene, noise: Noise) -
     shift = x - turn * 0.35
     lip = ellipse(shift, above + 0.05, 0.66, 0.25)
     visor = np.maximum(lip, -0.10 - 0.10 * shift * shift - above)
-    light_top = 0.55 + 0.6 * smoothstep(0.16, -0.06, above)
+    light_top = 0.5 + 0.65 * smoothstep(0.17, -0.04, above) * smoothstep(-0.12, -0.02, above)
     stitch = 1.0 - 0.15 * np.exp(-(((lip + 0.045) / 0.01) ** 2))
     normal = dome_normal(shift * 0.8, -0.55 + 0.0 * y)
     tint = np.stack([c * light_top * stitch for c in scene.outfit.hat_trim]).astype(np.float32)
@@ -155,7 +157,7 @@ def _cap(canvas: Canvas, above: Field, fit: float, scene: Scene, noise: Noise) -
                  label=region_id("hat"))  # fmt: skip
 
 
-def _fedora(canvas: Canvas, above: Field, fit: float, scene: Scene, noise: Noise) -> None:
+def _fedora(canvas: Canvas, _: Field, fit: float, scene: Scene, noise: Noise) -> None:
     x, y = canvas.x, canvas.y
     level = scene.outfit.hat_line + 0.02
     felt = 1.0 + 0.07 * noise(x * 30.0, y * 30.0) * min(1.0, 0.02 / canvas.pixel)
@@ -165,11 +167,11 @@ def _fedora(canvas: Canvas, above: Field, fit: float, scene: Scene, noise: Noise
     tint = np.stack([c * felt for c in scene.outfit.hat_color]).astype(np.float32)
     canvas.paint(canvas.coverage(brim), lit(normal, tint, scene.light), label=region_id("hat"))
     canvas.shade(0.45 * canvas.coverage(brim, softness=0.02) * smoothstep(0.02, 0.15, brim_line))
-    top = -1.42 + 0.10 * np.exp(-((x / 0.16) ** 2)) + 0.35 * np.abs(x) ** 3
-    half = profile(y, ((-1.45, fit - 0.20), (-0.9, fit - 0.08), (level, fit + 0.02)))
+    top = -1.30 + 0.08 * np.exp(-((x / 0.16) ** 2)) + 0.35 * np.abs(x) ** 3
+    half = profile(y, ((-1.33, fit - 0.17), (-0.9, fit - 0.06), (level, fit + 0.02)))
     crown = np.maximum(np.maximum(np.abs(x) - half, top - y), y - level - 0.05 + 0.1 * x * x)
     dents = felt - 0.28 * np.exp(
-        -(((np.abs(x) - 0.30 - 0.2 * (y + 1.4)) / 0.09) ** 2)
+        -(((np.abs(x) - 0.30 - 0.2 * (y + 1.3)) / 0.09) ** 2)
     ) * smoothstep(-0.8, -1.3, y)
     _crown(canvas, crown, scene=scene, fit=fit, tall=1.3, texture=dents)
     ribbon = np.maximum(crown, np.abs(y - level + 0.075 + 0.06 * x * x) - 0.095)
@@ -180,18 +182,19 @@ def _fedora(canvas: Canvas, above: Field, fit: float, scene: Scene, noise: Noise
     )  # fmt: skip
 
 
-def _bucket(canvas: Canvas, above: Field, fit: float, scene: Scene, noise: Noise) -> None:
+def _bucket(canvas: Canvas, _: Field, fit: float, scene: Scene, noise: Noise) -> None:
     x, y = canvas.x, canvas.y
     weave = 1.0 + 0.06 * noise(x * 40.0, y * 40.0) * min(1.0, 0.015 / canvas.pixel)
-    level = scene.outfit.hat_line - 0.14
-    half = profile(y, ((-1.25, fit - 0.18), (level, fit + 0.03)))
-    crown = np.maximum(np.abs(x) - half, -1.20 + 0.20 * x * x - y)
-    crown = np.maximum(crown, y - level - 0.1 + 0.1 * x * x)
+    level = scene.outfit.hat_line - 0.04
+    half = profile(y, ((-1.20, fit - 0.16), (level, fit + 0.03)))
+    crown = smooth_max(np.abs(x) - half, -1.14 + 0.10 * x * x - y, 0.16)
+    crown = np.maximum(crown, y - level - 0.1)
     _crown(canvas, crown, scene=scene, fit=fit, tall=1.2, texture=weave)
-    flare = profile(y, ((level - 0.05, fit + 0.02), (level + 0.32, fit + 0.26)))
-    brim = np.maximum(np.abs(x) - flare, level + 0.02 - 0.10 * x * x - y)
-    brim = np.maximum(brim, y - level - 0.27 + 0.12 * x * x)
-    rings = weave - 0.12 * fine_lines((y - level + 0.11 * x * x) / 0.05, canvas.pixel)
+    flare = profile(y, ((level - 0.05, fit + 0.03), (level + 0.32, fit + 0.24)))
+    sag = 0.13 * (1.0 - (x / fit) ** 2)
+    brim = np.maximum(np.abs(x) - flare, level - 0.10 + sag * 0.6 - y)
+    brim = smooth_max(brim, y - level - 0.14 - sag, 0.06)
+    rings = weave - 0.12 * fine_lines((y - level - sag * 0.8) / 0.05, canvas.pixel)
     normal = dome_normal(x * 0.72, -0.45 + 0.0 * y)
     tint = np.stack([c * rings for c in scene.outfit.hat_color]).astype(np.float32)
     canvas.shade(0.4 * canvas.coverage(brim - 0.02, softness=0.10) * (canvas.labels != 0))
@@ -238,7 +241,7 @@ def paint_jewelry(canvas: Canvas, *, scene: Scene) -> None:
         arc = np.abs(canvas.y - 1.24 + 0.55 * canvas.x**2) - 0.014
         on_neck = canvas.labels == region_id("neck")
         canvas.paint(canvas.coverage(arc) * on_neck, outfit.metal)
-    if outfit.earring is None or scene.hair.style in COVERING_STYLES:
+    if outfit.earring is None or scene.hair.covers_ears:
         return
     for side in (-1.0, 1.0):
         center = side * 0.735 * scene.face.width - 0.16 * math.sin(scene.pose.yaw)

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from neural_photo_editor.networks.blocks import (
     Downsample,
-    GroupNormSiLU,
     ResidualBlock,
     SelfAttention,
     TimestepEmbedding,
     Upsample,
     zero_init,
 )
+from neural_photo_editor.networks.fused_norm import GroupNormSiLU
 
 
 class DenoisingUNet(nn.Module):
@@ -102,31 +102,31 @@ class DenoisingUNet(nn.Module):
         skips = [channels]
         self.encoder = nn.ModuleList()
         for level, width in enumerate(widths):
-            stage = _Stage()
+            encoder = _EncoderLevel()
             for _ in range(blocks_per_level):
-                stage.blocks.append(block(channels, width))
-                stage.attentions.append(attention(width, present=level in attention_levels))
+                encoder.blocks.append(block(channels, width))
+                encoder.attentions.append(attention(width, present=level in attention_levels))
                 channels = width
                 skips.append(channels)
             if level != last:
-                stage.resample = Downsample(channels, padding=downsample_padding)
+                encoder.resample = Downsample(channels, padding=downsample_padding)
                 skips.append(channels)
-            self.encoder.append(stage)
+            self.encoder.append(encoder)
 
         self.middle_in = block(channels, channels)
         self.middle_attention = attention(channels)
         self.middle_out = block(channels, channels)
 
         self.decoder = nn.ModuleList()
-        for level in reversed(range(len(widths))):
-            stage = _Stage()
+        for level, width in reversed(list(enumerate(widths))):
+            decoder = _DecoderLevel()
             for _ in range(blocks_per_level + 1):
-                stage.blocks.append(block(channels + skips.pop(), widths[level]))
-                stage.attentions.append(attention(widths[level], present=level in attention_levels))
-                channels = widths[level]
+                decoder.blocks.append(block(channels + skips.pop(), width))
+                decoder.attentions.append(attention(width, present=level in attention_levels))
+                channels = width
             if level != 0:
-                stage.resample = Upsample(channels)
-            self.decoder.append(stage)
+                decoder.resample = Upsample(channels)
+            self.decoder.append(decoder)
 
         self.norm_out = GroupNormSiLU(num_groups, channels, eps=norm_eps)
         self.conv_out = zero_init(nn.Conv2d(channels, in_channels * pixels_per_cell, 3, padding=1))
@@ -146,8 +146,8 @@ class DenoisingUNet(nn.Module):
         """
         if x.shape[-2] % self.image_multiple or x.shape[-1] % self.image_multiple:
             raise ValueError(
-                f"image of {x.shape[-2]} x {x.shape[-1]} pixels: height and width must be multiples "
-                f"of {self.image_multiple}; pad or crop it"
+                f"image of {x.shape[-2]} x {x.shape[-1]} pixels: height and width must be "
+                f"multiples of {self.image_multiple}; pad or crop it"
             )
         # Embedding.
         embedding = F.silu(self.time_embedding(t - 1))
@@ -155,36 +155,48 @@ class DenoisingUNet(nn.Module):
 
         # Encoder.
         skips = [hidden]
-        for stage in self.encoder:
-            for block, attention in zip(stage.blocks, stage.attentions, strict=True):
-                hidden = attention(block(hidden, embedding))
-                skips.append(hidden)
-            if stage.resample is not None:
-                hidden = stage.resample(hidden)
-                skips.append(hidden)
+        for level in self.encoder:
+            skips += level(skips[-1], embedding)
 
         # Middle.
-        hidden = self.middle_attention(self.middle_in(hidden, embedding))
+        hidden = self.middle_attention(self.middle_in(skips[-1], embedding))
         hidden = self.middle_out(hidden, embedding)
 
         # Decoder.
-        for stage in self.decoder:
-            for block, attention in zip(stage.blocks, stage.attentions, strict=True):
-                hidden = attention(block(torch.cat((hidden, skips.pop()), dim=1), embedding))
-            if stage.resample is not None:
-                hidden = stage.resample(hidden)
+        for level in self.decoder:
+            hidden = level(hidden, embedding, skips)
 
         return F.pixel_shuffle(self.conv_out(self.norm_out(hidden)), self.stem_factor)
 
 
-class _Stage(nn.Module):
-    """One level of one side: residual blocks, an attention (or identity) each, a resampler."""
+class _Level(nn.Module):
+    """Residual blocks, an attention or identity after each, and a change of size at the end."""
 
     def __init__(self) -> None:
         super().__init__()
         self.blocks = nn.ModuleList()
         self.attentions = nn.ModuleList()
         self.resample: nn.Module | None = None
+
+
+class _EncoderLevel(_Level):
+    def forward(self, hidden: Tensor, embedding: Tensor) -> list[Tensor]:
+        """Return what every step of the level gave: the decoder takes all of it."""
+        maps: list[Tensor] = []
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            hidden = attention(block(hidden, embedding))
+            maps.append(hidden)
+        if self.resample is not None:
+            maps.append(self.resample(hidden))
+        return maps
+
+
+class _DecoderLevel(_Level):
+    def forward(self, hidden: Tensor, embedding: Tensor, skips: list[Tensor]) -> Tensor:
+        """Take one map per block off the end of `skips`."""
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            hidden = attention(block(torch.cat((hidden, skips.pop()), dim=1), embedding))
+        return hidden if self.resample is None else self.resample(hidden)
 
 
 def _check_config(config: dict[str, Any]) -> None:

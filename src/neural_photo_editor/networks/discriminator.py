@@ -1,6 +1,7 @@
 """The discriminator of SRGAN (Ledig et al. 2017, Figure 4), fully convolutional."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Discriminator(nn.Module):
         self.config: dict[str, Any] = {"widths": list(widths), "dense_width": dense_width}
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1), _activation()]
         layers += _block(widths[0], widths[0], stride=2)
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in pairwise(widths):
             layers += _block(inputs, outputs, stride=1)
             layers += _block(outputs, outputs, stride=2)
         self.features = nn.Sequential(*layers)

@@ -1,9 +1,11 @@
 """Shards as a LightningDataModule."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Sampler
 
 from neural_photo_editor.data.shard_manifest import ShardManifest
@@ -21,9 +23,10 @@ class ShardDataModule(LightningDataModule):
     """Batches from a folder of shards, see `shard_stream.Batch`.
 
     The trainer needs ``use_distributed_sampler=False``: the samplers here already give each
-    process its share. They take the epoch from the trainer, so a training that continues at
-    epoch k sees the batches that epoch k has in a training without interruption. Nothing
-    random is drawn from a global generator, and the number of workers changes no batch.
+    process its share. Epoch and step come from the trainer's progress, so a training that
+    continues from a checkpoint sees the batches that a training without interruption sees, on
+    any number of processes. Nothing random is drawn from a global generator, and the number of
+    workers changes no batch.
 
     Args:
         shards: folder with ``manifest.json`` and the tars.
@@ -99,7 +102,7 @@ class ShardDataModule(LightningDataModule):
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
         )
-        return self._loader(sampler, augment=True)
+        return self._loader(sampler, augment=True, trainer=self.trainer)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         sampler = ValidationBatchSampler(
@@ -110,7 +113,9 @@ class ShardDataModule(LightningDataModule):
         )
         return self._loader(sampler, augment=False)
 
-    def _loader(self, sampler: Sampler[BatchRequest], *, augment: bool) -> DataLoader[Batch]:
+    def _loader(
+        self, sampler: Sampler[BatchRequest], *, augment: bool, trainer: Trainer | None = None
+    ) -> DataLoader[Batch]:
         dataset = ShardDataset(
             self.reader,
             resolution=self.resolution,
@@ -119,8 +124,9 @@ class ShardDataModule(LightningDataModule):
             horizontal_flip=self.horizontal_flip,
             seed=self.seed,
         )
-        return DataLoader(
+        return _Loader(
             dataset,
+            trainer,
             batch_size=None,  # The sampler yields requests for whole batches.
             sampler=sampler,
             num_workers=self.num_workers,
@@ -128,3 +134,32 @@ class ShardDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # Leaves torch's global one alone.
         )
+
+
+class _Loader(DataLoader[Batch]):
+    """A DataLoader whose training sampler starts where the trainer's progress says.
+
+    Lightning asks for the iterator before it has restored and set the epoch, and loader workers
+    read ahead at once. As a generator the iterator starts with its first batch instead.
+    """
+
+    def __init__(self, dataset: ShardDataset, trainer: Trainer | None, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.trainer = trainer
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        if self.trainer is not None and isinstance(self.sampler, TrainBatchSampler):
+            fit_loop = self.trainer.fit_loop
+            self.sampler.set_epoch(
+                fit_loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
+                first_step=fit_loop.epoch_loop.batch_progress.current.ready,
+            )
+        yield from super().__iter__()
+
+    # The trainer's progress is all the state there is; with these two Lightning knows that
+    # resuming within an epoch is exact and does not warn.
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

@@ -47,8 +47,6 @@ class TrainBatchSampler(Sampler[BatchRequest]):
     global batch is dropped: all processes take the same number of steps, and the samples
     dropped differ from epoch to epoch.
 
-    Lightning calls `set_epoch` with the trainer's epoch before each one.
-
     Raises:
         ValueError: `batch_size` is not a multiple of `world_size`, or there are fewer samples.
     """
@@ -78,9 +76,12 @@ class TrainBatchSampler(Sampler[BatchRequest]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.first_step = 0
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, *, first_step: int = 0) -> None:
+        """Choose the epoch that the next iteration yields, and the step it starts with."""
         self.epoch = epoch
+        self.first_step = first_step
 
     def __len__(self) -> int:
         return len(self.sample_ids) // self.batch_size
@@ -89,7 +90,7 @@ class TrainBatchSampler(Sampler[BatchRequest]):
         epoch = self.epoch
         order = numpy_generator(self.seed, "order", epoch).permutation(self.sample_ids)
         share = self.batch_size // self.world_size
-        for step in range(len(self)):
+        for step in range(self.first_step, len(self)):
             start = step * self.batch_size + self.rank * share
             yield BatchRequest(epoch, tuple(order[start : start + share].tolist()))
 

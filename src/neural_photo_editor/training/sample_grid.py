@@ -41,7 +41,8 @@ class SampleGrid(Callback):
         picture.save(path)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_image("samples", [picture], step=trainer.global_step)
+                # Trackers count steps from 0, as Lightning does for metrics.
+                logger.log_image("samples", [picture], step=trainer.global_step - 1)
 
 
 def tile(grid: Tensor, *, gap_px: int = 2) -> Image.Image:

@@ -76,7 +76,7 @@ def start_wandb(
                 ),
             )
         except (wandb.Error, OSError, RuntimeError, ValueError) as error:
-            log.warning("W&B did not start %s: %s", attempt, error)
+            log.warning("W&B did not start %s: %s", attempt, str(error).partition("\n")[0])
             continue
         content = {"tracker": "wandb", "run_id": run.id, "project": project, "mode": attempt}
         (run_dir / TRACKER_FILE).write_text(json.dumps(content, indent=2) + "\n")

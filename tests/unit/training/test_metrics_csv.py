@@ -1,0 +1,54 @@
+from pathlib import Path
+
+from PIL import Image
+
+from neural_photo_editor.training.curves import draw_curves
+from neural_photo_editor.training.metrics_csv import MetricsCSV, read_metrics
+
+
+def test_rows_read_back_and_new_columns_keep_old_rows(tmp_path: Path) -> None:
+    record = MetricsCSV(tmp_path)
+    record.log_metrics({"train/loss": 0.5, "epoch": 0}, step=0)
+    record.log_metrics({"train/loss": 0.25, "epoch": 0}, step=10)
+    record.log_metrics({"val/loss": 0.125, "epoch": 1}, step=10)
+    assert read_metrics(tmp_path / "metrics.csv") == [
+        {"step": 0, "epoch": 0, "train/loss": 0.5},
+        {"step": 10, "epoch": 0, "train/loss": 0.25},
+        {"step": 10, "epoch": 1, "val/loss": 0.125},
+    ]
+
+
+def test_resumed_run_replaces_what_it_repeats_and_keeps_the_rest(tmp_path: Path) -> None:
+    first = MetricsCSV(tmp_path)
+    for step in (9, 19, 29, 39):
+        first.log_metrics({"train/loss": 1.0}, step=step)
+    resumed = MetricsCSV(tmp_path, resumed_from="last.ckpt")
+    for step in (29, 39, 49):
+        resumed.log_metrics({"train/loss": 2.0}, step=step)
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert [row["step"] for row in rows] == [9, 19, 29, 39, 49]
+    assert [row["train/loss"] for row in rows] == [1.0, 1.0, 2.0, 2.0, 2.0]
+
+
+def test_new_run_starts_the_file_anew(tmp_path: Path) -> None:
+    MetricsCSV(tmp_path).log_metrics({"train/loss": 1.0}, step=0)
+    MetricsCSV(tmp_path).log_metrics({"train/loss": 2.0}, step=5)
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.csv")] == [5]
+
+
+def test_curves_are_a_picture_with_a_panel_for_each_quantity(tmp_path: Path) -> None:
+    record = MetricsCSV(tmp_path)
+    for step in range(0, 40, 2):
+        record.log_metrics({"train/loss": 1 / (1 + step), "train/lr": 1e-3}, step=step)
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "two.png", title="two panels")
+    for quantity in ("images_per_second", "grad_norm"):
+        record.log_metrics({f"train/{quantity}": 1.0}, step=40)
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "four.png", title="four panels")
+    with Image.open(tmp_path / "two.png") as two, Image.open(tmp_path / "four.png") as four:
+        assert two.getextrema()[0] == (0, 255)
+        assert four.height == 2 * two.height  # Three panels to a row.
+
+
+def test_no_metrics_make_no_picture(tmp_path: Path) -> None:
+    draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png", title="none")
+    assert not (tmp_path / "curves.png").exists()

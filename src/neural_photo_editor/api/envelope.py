@@ -75,8 +75,10 @@ def parse_row(row: Mapping[str, Any], *, content_type: str = "") -> Request:
     Raises:
         RequestError: 400 malformed JSON, 415 another content type, 422 a field is wrong.
     """
-    bodies = [row[name] for name in ("body", "data") if name in row]
-    fields = _from_json(_json_object(bodies[0], content_type)) if bodies else _from_form(row)
+    if len(row) == 1 and ("body" in row or "data" in row):
+        fields = _from_json(_json_object(*row.values(), content_type=content_type))
+    else:
+        fields = _from_form(row)
     operation = fields.pop("operation", None)
     if not isinstance(operation, str) or operation not in _REQUESTS:
         detail = "required field is missing" if operation is None else "no such operation"
@@ -131,7 +133,9 @@ def render_error(error: RequestError) -> Reply:
     )
 
 
-def _json_object(body: object, content_type: str) -> dict[str, Any]:
+def _json_object(body: object, *, content_type: str) -> dict[str, Any]:
+    if body in (b"", ""):
+        raise _no_body()
     if isinstance(body, bytes | bytearray | str):
         start = (body.encode() if isinstance(body, str) else body).lstrip()[:1]
         if not content_type.lower().startswith("application/json") and start not in (b"{", b"["):
@@ -175,11 +179,11 @@ def _from_json(document: Mapping[str, Any]) -> dict[str, Any]:
 def _from_form(row: Mapping[str, Any]) -> dict[str, Any]:
     """Convert a form's text to the types of the schema; empty text counts as absent."""
     if not row:
-        raise RequestError(400, "the request has no body", field=None, remedy=_CONTENT_TYPES)
+        raise _no_body()
     fields: dict[str, Any] = {}
     for name, value in row.items():
         if name in FILE_FIELDS:
-            fields[name] = value.encode() if isinstance(value, str) else bytes(value)
+            fields[name] = _file(name, value)
             continue
         text = _text(name, value)
         if text == "":
@@ -191,6 +195,19 @@ def _from_form(row: Mapping[str, Any]) -> dict[str, Any]:
         else:
             fields[name] = text
     return fields
+
+
+def _no_body() -> RequestError:
+    return RequestError(400, "the request has no body", field=None, remedy=_CONTENT_TYPES)
+
+
+def _file(name: str, value: object) -> bytes:
+    # A part that calls itself text or JSON arrives decoded.
+    if isinstance(value, bytes | bytearray | str):
+        return value.encode() if isinstance(value, str) else bytes(value)
+    raise RequestError(
+        415, "the part is not an image file", field=name, remedy="send the file as image/png"
+    )
 
 
 def _text(name: str, value: object) -> str:

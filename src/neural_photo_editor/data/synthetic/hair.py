@@ -26,6 +26,13 @@ _SIDE = {"buzz": 0.035, "short": 0.07, "quiff": 0.055, "curly": 0.17, "afro": 0.
 _TOP = {"buzz": 0.045, "short": 0.17, "quiff": 0.25, "curly": 0.24, "afro": 0.36, "bun": 0.085,
         "ponytail": 0.09, "bob": 0.19, "long": 0.18, "wavy": 0.21}  # fmt: skip
 
+# Half widths of the face's window over the height of the face.
+_OPENINGS = {
+    "framed": ((-0.4, 0.60), (0.2, 0.635), (0.8, 0.56), (1.2, 0.50), (2.4, 0.62)),
+    "tucked": ((-0.45, 0.60), (-0.18, 0.68), (0.0, 1.0), (0.45, 1.0), (0.8, 0.78), (2.4, 0.62)),
+    "short": ((-0.4, 0.605), (-0.08, 0.67), (0.14, 0.76), (0.2, 2.0)),
+}
+
 
 @dataclass(frozen=True)
 class HairMass:
@@ -98,7 +105,7 @@ def _flow(hair: Hair, x: Field, y: Field, envelope: Field) -> tuple[Field, Field
     shift = hair.part * root
     if hair.fringe == "swept":
         x = x - hair.side * 0.55 * smoothstep(-1.1, -0.1, y) * root
-    across = np.clip((x - shift) / envelope, -1.15, 1.15)
+    across = np.clip((x - shift) / envelope, -2.2, 2.2)
     across = across * (1.0 + 0.22 * across * across)
     along = y + 0.35 * np.abs(across)
     return across, along
@@ -169,16 +176,15 @@ def _shade_hair(
 
 
 def paint_back_hair(canvas: Canvas, mass: HairMass | None, *, scene: Scene) -> None:
-    """Paint what lies behind the neck and the shoulders: curtains, afro, bun, ponytail."""
+    """Paint what lies behind the head and the shoulders: curtains, afro, bun, ponytail."""
     if mass is None:
         return
     hair = scene.hair
     if hair.style in ("bun", "ponytail"):
         _paint_tied(canvas, scene=scene)
-    if hair.style in COVERING_STYLES or hair.style == "afro":
-        behind = smoothstep(0.66, 0.46, np.abs(canvas.x)) * smoothstep(-0.2, 0.4, canvas.y)
-        dark = mass.shaded * (0.95 - 0.72 * behind)
-        canvas.paint(canvas.coverage(mass.outer), dark, label=region_id("hair"))
+    behind = smoothstep(0.66, 0.46, np.abs(canvas.x)) * smoothstep(-0.2, 0.4, canvas.y)
+    dark = mass.shaded * (0.95 - 0.72 * behind)
+    canvas.paint(canvas.coverage(mass.outer), dark, label=region_id("hair"))
 
 
 def _paint_tied(canvas: Canvas, *, scene: Scene) -> None:
@@ -204,7 +210,7 @@ def _paint_tied(canvas: Canvas, *, scene: Scene) -> None:
         normal = dome_normal(hair.side * across * 0.9, 0.35 * np.sin(2.2 * y + 1.2))
     tone = np.clip(1.0 + 0.6 * strands, 0.3, 1.8)
     albedo = np.stack([channel * tone for channel in hair.color])
-    shaded = lit(normal, albedo, scene.light, gloss=0.06 + 0.25 * hair.color[1], shininess=9.0)
+    shaded = lit(normal, albedo, scene.light, gloss=0.05 + 0.10 * hair.color[1], shininess=14.0)
     part.paint(part.coverage(distance), shaded, label=region_id("hair"))
 
 
@@ -230,41 +236,22 @@ def paint_front_hair(canvas: Canvas, mass: HairMass | None, *, scene: Scene) -> 
 
 def _opening(canvas: Canvas, mass: HairMass, *, scene: Scene) -> Field:
     """Signed distance to the window through which the face shows; negative inside it."""
-    hair, u_v = scene.hair, face_coordinates(canvas)
-    u, v = u_v
+    hair = scene.hair
+    u, v = face_coordinates(canvas)
     side, line = np.abs(u), hair.hairline
     covering = hair.style in COVERING_STYLES
     if hair.fringe == "straight":
-        top = -0.33 + 0.10 * u * u
-        ragged = 0.055
+        top = -0.33 + 0.10 * u * u + 0.055 * mass.strands
     elif hair.fringe == "swept":
-        top = line + 0.22 + 0.30 * hair.side * u - 0.12 * u * u
-        ragged = 0.03
+        top = line + 0.22 + 0.30 * hair.side * u - 0.12 * u * u + 0.03 * mass.strands
+    elif covering:
+        top = line + 0.75 * np.abs(u - hair.part) ** 1.35 + 0.03 * mass.strands
     else:
-        part = (u - hair.part) * (1.0 if covering else 0.7)
-        top = line + (0.75 if covering else 0.30) * np.abs(part) ** (1.35 if covering else 2.0)
-        ragged = 0.03
-    top = top + ragged * mass.strands
-    if covering:
-        knots: tuple[tuple[float, float], ...] = (
-            (-0.4, 0.60),
-            (0.2, 0.635),
-            (0.8, 0.56),
-            (1.2, 0.50),
-            (2.4, 0.62),
-        )
-        if hair.tucked:
-            knots = (
-                (-0.45, 0.60),
-                (-0.18, 0.68),
-                (0.0, 1.0),
-                (0.45, 1.0),
-                (0.8, 0.78),
-                (2.4, 0.62),
-            )
-        half = profile(v, knots)
-    else:
-        top = top + 0.13 * hair.side * u
-        temple = 0.605 if hair.style != "afro" else 0.61
-        half = profile(v, ((-0.4, temple), (-0.08, temple + 0.065), (0.14, 0.76), (0.2, 2.0)))
-    return smooth_max(top - v, side - half + 0.02 * mass.strands, 0.22 if covering else 0.13)
+        top = line + 0.15 * (u - hair.part) ** 2 + 0.13 * hair.side * u + 0.03 * mass.strands
+    shape = "short"
+    if hair.style == "afro" or (covering and hair.tucked):
+        shape = "tucked"
+    elif covering:
+        shape = "framed"
+    half = profile(v, _OPENINGS[shape]) + 0.02 * mass.strands
+    return smooth_max(top - v, side - half, 0.22 if covering else 0.13)

@@ -71,7 +71,7 @@ def _paint_collar(canvas: Canvas, *, scene: Scene, bottom: float) -> None:
     x, y = np.abs(canvas.x), canvas.y
     edge = 0.52 * (bottom - y) / (bottom - 1.10)
     flap = np.maximum(edge - 0.02 - x, x - edge - 0.13 - 0.25 * (y - 1.1))
-    flap = np.maximum(flap, 1.10 + 0.25 * np.maximum(x - 0.45, 0.0) - y)
+    flap = np.maximum(flap, 1.11 + 0.9 * np.maximum(x - 0.42, 0.0) - y)
     flap = np.maximum(flap, y - bottom - 0.06 + 0.55 * x) * 0.85
     trim = scale_color(scene.outfit.clothes, 1.25)
     glow = lit(dome_normal(canvas.x * 0.5, -0.2 + 0.0 * y), trim, scene.light, gloss=0.02)

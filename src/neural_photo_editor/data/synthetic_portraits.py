@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_photo_editor.data.synthetic.backdrop import paint_backdrop
+from neural_photo_editor.data.synthetic.casting import draw_scene
 from neural_photo_editor.data.synthetic.features import paint_features
 from neural_photo_editor.data.synthetic.hair import build_hair, paint_back_hair, paint_front_hair
 from neural_photo_editor.data.synthetic.head import (
@@ -15,7 +16,6 @@ from neural_photo_editor.data.synthetic.head import (
     paint_neck,
 )
 from neural_photo_editor.data.synthetic.raster import Canvas
-from neural_photo_editor.data.synthetic.scene import draw_scene
 from neural_photo_editor.data.synthetic.wardrobe import (
     paint_clothes,
     paint_glasses,

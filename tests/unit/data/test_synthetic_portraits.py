@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from neural_photo_editor.common.regions import NUM_REGIONS, REGION_NAMES, region_id
+from neural_photo_editor.data.synthetic.casting import draw_scene
 from neural_photo_editor.data.synthetic.features import MOUTH_LINE
 from neural_photo_editor.data.synthetic.raster import Canvas, Noise, Pose, ellipse, smooth_min
-from neural_photo_editor.data.synthetic.scene import draw_scene
 from neural_photo_editor.data.synthetic_portraits import Portrait, generate_portrait
 
 NUM_PORTRAITS = 200

@@ -180,7 +180,7 @@ def paint_head(canvas: Canvas, *, scene: Scene, outline: Field) -> None:
     albedo = _skin_albedo(canvas, u, v, face=face, noise=noise)
     if face.beard:
         beard = _beard(canvas, u, v, scene=scene, noise=noise)
-        tone = mix_color(scene.hair.color, color("2a1d16"), 0.35)
+        tone = mix_color(face.brow_color, color("2a1d16"), 0.3)
         for channel in range(3):
             albedo[channel] += 0.88 * beard * (tone[channel] - albedo[channel])
     shaded = lit(

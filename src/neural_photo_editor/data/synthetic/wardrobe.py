@@ -130,7 +130,9 @@ def _beanie(canvas: Canvas, above: Field, fit: float, scene: Scene, noise: Noise
     normal = dome_normal(x / (fit + 0.04) * 0.93, np.clip(rounded, -1, 1) * 0.55)
     ribs = 1.0 + 0.26 * fine * np.sin(around * 40.0)
     tint = np.stack([c * ribs * 1.12 for c in scene.outfit.hat_color]).astype(np.float32)
-    canvas.shade(0.35 * canvas.coverage(cuff - 0.015, softness=0.06) * (canvas.labels == 2))
+    canvas.shade(
+        0.35 * canvas.coverage(cuff - 0.015, softness=0.06) * (canvas.labels == region_id("hat"))
+    )
     canvas.paint(canvas.coverage(cuff), lit(normal, tint, scene.light), label=region_id("hat"))
 
 
@@ -187,21 +189,21 @@ def _bucket(canvas: Canvas, _: Field, fit: float, scene: Scene, noise: Noise) ->
     weave = 1.0 + 0.06 * noise(x * 40.0, y * 40.0) * min(1.0, 0.015 / canvas.pixel)
     level = scene.outfit.hat_line - 0.04
     half = profile(y, ((-1.20, fit - 0.16), (level, fit + 0.03)))
-    crown = smooth_max(np.abs(x) - half, -1.14 + 0.10 * x * x - y, 0.16)
+    crown = smooth_max(np.abs(x) - half, -1.12 + 0.14 * x * x - y, 0.22)
     crown = np.maximum(crown, y - level - 0.1)
     _crown(canvas, crown, scene=scene, fit=fit, tall=1.2, texture=weave)
-    flare = profile(y, ((level - 0.05, fit + 0.03), (level + 0.32, fit + 0.24)))
+    flare = profile(y, ((level - 0.05, fit + 0.02), (level + 0.32, fit + 0.36)))
     sag = 0.13 * (1.0 - (x / fit) ** 2)
     brim = np.maximum(np.abs(x) - flare, level - 0.10 + sag * 0.6 - y)
     brim = smooth_max(brim, y - level - 0.14 - sag, 0.06)
-    rings = weave - 0.12 * fine_lines((y - level - sag * 0.8) / 0.05, canvas.pixel)
+    rings = weave - 0.12 * _fine_lines((y - level - sag * 0.8) / 0.05, canvas.pixel)
     normal = dome_normal(x * 0.72, -0.45 + 0.0 * y)
     tint = np.stack([c * rings for c in scene.outfit.hat_color]).astype(np.float32)
     canvas.shade(0.4 * canvas.coverage(brim - 0.02, softness=0.10) * (canvas.labels != 0))
     canvas.paint(canvas.coverage(brim), lit(normal, tint, scene.light), label=region_id("hat"))
 
 
-def fine_lines(phase: Field, pixel: float) -> Field:
+def _fine_lines(phase: Field, pixel: float) -> Field:
     """Return thin periodic lines, 0..1, faded where pixels cannot hold them."""
     return np.exp(-(((np.mod(phase, 1.0) - 0.5) / 0.12) ** 2)) * min(1.0, 0.012 / pixel)
 

@@ -153,19 +153,20 @@ class ShardDataset(Dataset[Batch]):
 
     def __getitem__(self, request: BatchRequest) -> Batch:
         num, side = len(request.sample_ids), self.resolution
-        images = np.empty((num, side, side, 3), dtype=np.uint8)
+        images = np.empty((num, 3, side, side), dtype=np.uint8)
         labels = np.zeros((num, side, side), dtype=np.uint8)
         for row, sample_id in enumerate(request.sample_ids):
             photo, label_map = self.reader.read(sample_id)
             top, left, size, flip = self._frame(photo, epoch=request.epoch, sample_id=sample_id)
             step = -1 if flip else 1
             window = crop(photo, top=top, left=left, size=size)
-            images[row] = resize_photo(window, size=side)[:, ::step]
+            # (H, W, C) -> (C, H, W); flipping in the same copy is free.
+            images[row] = resize_photo(window, size=side)[:, ::step].transpose(2, 0, 1)
             if label_map is not None:
                 window = crop(label_map, top=top, left=left, size=size)
                 labels[row] = resize_labels(window, width=side, height=side)[:, ::step]
         return Batch(
-            image=torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+            image=torch.from_numpy(images),
             labels=torch.from_numpy(labels),
             sample_id=torch.tensor(request.sample_ids, dtype=torch.int64),
         )

@@ -1,0 +1,1 @@
+"""Judging trained networks and served edits: metrics, pictures and the report."""

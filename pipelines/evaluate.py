@@ -1,0 +1,100 @@
+"""Judge a network on held-out photos: ``python pipelines/evaluate.py run_dir=DIR``."""
+
+from itertools import islice
+from pathlib import Path
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from neural_photo_editor.artifacts.registry import resolve
+from neural_photo_editor.common.log import configure_logging, get_logger
+from neural_photo_editor.data.datamodule import ShardDataModule
+from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.evaluation.denoiser import evaluate_denoiser
+from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
+from neural_photo_editor.evaluation.segmenter import evaluate_segmenter
+from neural_photo_editor.evaluation.trained_network import (
+    TrainedNetwork,
+    from_artifact,
+    from_checkpoint,
+)
+from neural_photo_editor.evaluation.upscaler import evaluate_upscaler
+
+_log = get_logger(__name__)
+
+
+def evaluate(cfg: DictConfig) -> EvaluationResult:
+    """Measure the run's or the artifact's network and write metrics and pictures.
+
+    Raises:
+        ValueError: neither or both of run_dir and artifact, or something they need is absent.
+    """
+    trained, folder = _load(cfg)
+    # Of the configuration only values are used: an artifact's file must not run code.
+    data = OmegaConf.load(folder / "config.yaml").data
+    kind = trained.metadata["kind"]
+    datamodule = ShardDataModule(
+        shards=cfg.shards or data.shards,
+        batch_size=cfg.batch_size,
+        resolution=trained.metadata["resolution"],
+        crop_size=data.crop_size,
+        require_labels=kind == "segmenter",
+    )
+    datamodule.setup()
+    batches = islice(datamodule.val_dataloader(), cfg.max_batches)
+    out_dir = Path(cfg.out_dir) if cfg.out_dir else folder / "evaluation"
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    device = auto if cfg.device == "auto" else cfg.device
+    if kind == "denoiser":
+        result = evaluate_denoiser(
+            trained.network,
+            batches,
+            schedule=NoiseSchedule.from_spec(trained.metadata["schedule"]),
+            out_dir=out_dir,
+            sampling_steps={name: steps for name, steps in cfg.sampling_steps.items() if steps},
+            num_images=cfg.num_images,
+            seed=cfg.seed,
+            device=device,
+        )
+    elif kind == "segmenter":
+        result = evaluate_segmenter(
+            trained.network, batches, out_dir=out_dir, num_images=cfg.num_images, device=device
+        )
+    else:
+        result = evaluate_upscaler(
+            trained.network,
+            batches,
+            scale=trained.metadata["scale"],
+            out_dir=out_dir,
+            num_images=cfg.num_images,
+            device=device,
+        )
+    text = ", ".join(f"{k} {value:.4g}" for k, value in result.metrics.items() if "/" not in k)
+    _log.info("%s on %d held-out photos: %s", kind, result.num_samples, text)
+    return result
+
+
+def _load(cfg: DictConfig) -> tuple[TrainedNetwork, Path]:
+    if (cfg.run_dir is None) == (cfg.artifact is None):
+        raise ValueError("give either run_dir=DIR or artifact=NAME@VERSION")
+    if cfg.run_dir is not None:
+        run_dir = Path(cfg.run_dir)
+        return from_checkpoint(run_dir / "checkpoints" / cfg.checkpoint), run_dir
+    if cfg.out_dir is None:
+        raise ValueError("an artifact's folder is not written to: give out_dir=DIR")
+    folder = resolve(Path(cfg.registry), cfg.artifact)
+    return from_artifact(folder), folder
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    configure_logging()
+    try:
+        evaluate(cfg)
+    except ValueError as error:
+        raise SystemExit(f"evaluate: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

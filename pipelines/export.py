@@ -1,0 +1,86 @@
+"""Make an artifact of a training run: ``python pipelines/export.py run_dir=DIR``."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from neural_photo_editor.artifacts.export import export_artifact
+from neural_photo_editor.artifacts.load import load_artifact
+from neural_photo_editor.common.log import configure_logging
+from neural_photo_editor.data.shard_manifest import ShardManifest
+from neural_photo_editor.evaluation.evaluation_result import METRICS_NAME, EvaluationResult
+from neural_photo_editor.evaluation.trained_network import from_checkpoint
+
+
+def export(cfg: DictConfig) -> str:
+    """Export the run's averaged weights and return the reference, such as ``ddpm_128@3``.
+
+    The reference and the artifact's digest also go to ``run_dir/artifact.json``.
+
+    Raises:
+        ValueError: the checkpoint or the training shards' manifest are absent.
+    """
+    run_dir, registry = Path(cfg.run_dir), Path(cfg.registry)
+    trained = from_checkpoint(run_dir / "checkpoints" / cfg.checkpoint)
+    config_yaml = (run_dir / "config.yaml").read_text()
+    config = OmegaConf.create(config_yaml)
+    metrics: dict[str, float] = {}
+    preview: bytes | None = None
+    if (run_dir / "evaluation" / METRICS_NAME).is_file():
+        evaluation = EvaluationResult.load(run_dir / "evaluation")
+        metrics = evaluation.metrics
+        preview = (run_dir / "evaluation" / evaluation.pictures[0]).read_bytes()
+    folder = export_artifact(
+        trained.network,
+        name=cfg.name or config.name,
+        metadata=trained.metadata,
+        config_yaml=config_yaml,
+        preview_png=preview,
+        provenance=_provenance(run_dir, Path(config.data.shards)),
+        metrics=metrics,
+        registry=registry,
+    )
+    artifact = load_artifact(folder)
+    reference = f"{artifact.spec.name}@{folder.name}"
+    record = {"reference": reference, "digest": artifact.digest}
+    (run_dir / "artifact.json").write_text(json.dumps(record, indent=2) + "\n")
+    return reference
+
+
+def _provenance(run_dir: Path, shards: Path) -> dict[str, Any]:
+    manifest = ShardManifest.load(shards)
+    tracker = run_dir / "tracker.json"
+    return {
+        "git_commit": _git_commit(),
+        "data_manifest_digest": manifest.digest,
+        "licenses": manifest.licenses,
+        "tracker_run_id": json.loads(tracker.read_text())["run_id"] if tracker.is_file() else None,
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of this checkout, with "-dirty" after changes; None outside one."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:  # git is not installed
+        return None
+    return done.stdout.strip() or None
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="export")
+def main(cfg: DictConfig) -> None:
+    configure_logging()
+    try:
+        export(cfg)
+    except ValueError as error:
+        raise SystemExit(f"export: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What a served edit must fulfil, measured on the photos alone."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Photo = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of R, G, B in luma (ITU-R BT.601)."""
+
+
+def max_difference_outside(original: Photo, result: Photo, mask: Mask) -> int:
+    """Return the largest change of a channel, 0..255, outside the mask.
+
+    Args:
+        original, result: uint8, (H, W, 3).
+        mask: bool, (H, W); True = edit.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    _check_sizes(original, result, mask)
+    difference = np.abs(original.astype(np.int16) - result.astype(np.int16))[~mask]
+    return int(difference.max(initial=0))
+
+
+def color_movement(
+    original: Photo, result: Photo, mask: Mask, *, paint: NDArray[np.uint8]
+) -> float:
+    """Return how far the mean color inside the mask moved from the original's to the paint's.
+
+    The mean change, projected on the way from original to paint: 0 = not at all, 1 = all the way.
+
+    Args:
+        original, result: uint8, (H, W, 3).
+        mask: bool, (H, W); True = edit.
+        paint: one color, uint8 (3,), or the painted photo, uint8 (H, W, 3).
+
+    Raises:
+        ValueError: the sizes differ, the mask is empty, or the paint is the original's color.
+    """
+    _check_sizes(original, result, mask)
+    if not mask.any():
+        raise ValueError("the mask is empty: no color can move")
+    before, after = original[mask].mean(axis=0), result[mask].mean(axis=0)
+    target = paint.astype(float) if paint.ndim == 1 else paint[mask].mean(axis=0)
+    way = target - before
+    length_squared = float(way @ way)
+    if length_squared < 1.0:
+        raise ValueError("the paint has the original's mean color: choose another")
+    return float((after - before) @ way) / length_squared
+
+
+def detail_kept(original: Photo, result: Photo, mask: Mask) -> float:
+    """Return the ratio of fine luma contrast inside the mask, result over original.
+
+    Fine contrast is the standard deviation of luma minus its 9x9 mean: strands and shading edges
+    count, the overall color does not. Contrast is divided by mean luma, for a lighter color shows
+    the same strands with larger differences. Pixels whose neighborhood reaches beyond the mask
+    are left out where enough others remain.
+
+    Args:
+        original, result: uint8, (H, W, 3).
+        mask: bool, (H, W); True = edit.
+
+    Raises:
+        ValueError: the sizes differ or the mask is empty.
+    """
+    _check_sizes(original, result, mask)
+    if not mask.any():
+        raise ValueError("the mask is empty: there is no detail in it")
+    inner = _box_mean(mask.astype(float)) > 0.999
+    where = inner if inner.sum() >= 50 else mask
+    before, after = (_relative_contrast(photo, where) for photo in (original, result))
+    return after / max(before, 1e-6)
+
+
+def _relative_contrast(photo: Photo, where: Mask) -> float:
+    luma = photo.astype(float) @ LUMA
+    return float((luma - _box_mean(luma))[where].std() / max(luma[where].mean(), 1.0))
+
+
+def _box_mean(image: NDArray[np.float64], *, radius: int = 4) -> NDArray[np.float64]:
+    """Average a (2 radius + 1)-sided square around each pixel, edges repeated."""
+    for axis in (0, 1):
+        pad = [(radius + 1, radius) if axis == a else (0, 0) for a in (0, 1)]
+        sums = np.pad(image, pad, mode="edge").cumsum(axis=axis)
+        size, width = image.shape[axis], 2 * radius + 1
+        upper = np.take(sums, np.arange(width, width + size), axis=axis)
+        image = (upper - np.take(sums, np.arange(size), axis=axis)) / width
+    return image
+
+
+def _check_sizes(original: Photo, result: Photo, mask: Mask) -> None:
+    if original.shape != result.shape or original.shape[:2] != mask.shape:
+        raise ValueError(
+            f"original {original.shape}, result {result.shape} and mask {mask.shape} differ in size"
+        )

@@ -1,0 +1,51 @@
+"""What an evaluation leaves behind: ``metrics.json`` and pictures beside it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+METRICS_NAME = "metrics.json"
+
+Batches = Iterable[Mapping[str, Tensor]]
+"""Held-out batches: ``image`` uint8 (N, 3, H, W), ``labels`` uint8 (N, H, W), ``sample_id``."""
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Measurements of one network.
+
+    Attributes:
+        kind: "denoiser", "segmenter" or "upscaler".
+        num_samples: held-out samples measured.
+        metrics: name -> value; a name may have parts divided by "/".
+        pictures: names of the PNG files beside ``metrics.json``, the most telling one first.
+    """
+
+    kind: str
+    num_samples: int
+    metrics: dict[str, float]
+    pictures: list[str]
+
+    def save(self, folder: Path) -> Path:
+        """Write ``metrics.json``; readers see the old or the new file, whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / METRICS_NAME
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
+        temporary.replace(path)
+        return path
+
+    @staticmethod
+    def load(folder: Path) -> "EvaluationResult":
+        """Read ``metrics.json`` of a folder.
+
+        Raises:
+            ValueError: there is none.
+        """
+        path = folder / METRICS_NAME
+        if not path.is_file():
+            raise ValueError(f"there is no {path}: run pipelines/evaluate.py first")
+        return EvaluationResult(**json.loads(path.read_text()))

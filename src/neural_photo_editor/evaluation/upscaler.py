@@ -1,0 +1,65 @@
+"""Judging an upscaler: PSNR and SSIM against bicubic interpolation."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neural_photo_editor.evaluation.evaluation_result import Batches, EvaluationResult
+from neural_photo_editor.evaluation.pictures import enlarge, save_grid, to_pictures
+from neural_photo_editor.imaging.degradation import bicubic_downscale
+from neural_photo_editor.imaging.value_range import to_model_range
+from neural_photo_editor.metrics.image_quality import psnr, ssim
+
+PICTURE_PX = 256
+
+
+def evaluate_upscaler(
+    network: nn.Module,
+    batches: Batches,
+    *,
+    scale: int,
+    out_dir: Path,
+    num_images: int = 4,
+    device: torch.device | str = "cpu",
+) -> EvaluationResult:
+    """Shrink held-out photos, enlarge them again and compare with the originals.
+
+    Args:
+        network: low resolution -> high resolution.
+        batches: held-out photos; sides divisible by ``scale``.
+        scale: the factor.
+        out_dir: receives ``metrics.json`` and ``upscaling.png``, a row each of bicubic
+            enlargements, the network's and the truth.
+        num_images: photos in the picture.
+        device: where to compute.
+
+    Raises:
+        ValueError: there are no photos.
+    """
+    network = network.to(device)
+    values: dict[str, list[Tensor]] = defaultdict(list)
+    shown: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    with torch.inference_mode():
+        for batch in batches:
+            high = to_model_range(batch["image"]).to(device)
+            low = bicubic_downscale(high, scale)
+            bicubic = F.interpolate(low, scale_factor=float(scale), mode="bicubic").clamp(-1.0, 1.0)
+            upscaled = network(low).float().clamp(-1.0, 1.0)
+            for suffix, image in (("", upscaled), ("_bicubic", bicubic)):
+                values[f"psnr{suffix}"].append(psnr(image, high).cpu())
+                values[f"ssim{suffix}"].append(ssim(image, high).cpu())
+            for kept, images in zip(shown, (bicubic, upscaled, high), strict=True):
+                kept += list(images[: max(0, num_images - len(kept))].cpu())
+    if not values:
+        raise ValueError("there are no held-out photos to evaluate the upscaler on")
+    metrics = {name: float(torch.cat(parts).mean()) for name, parts in values.items()}
+    metrics["psnr_gain"] = metrics["psnr"] - metrics["psnr_bicubic"]
+    rows = [[enlarge(p, PICTURE_PX) for p in to_pictures(torch.stack(row))] for row in shown]
+    save_grid(rows, out_dir / "upscaling.png")
+    num_samples = sum(len(part) for part in values["psnr"])
+    result = EvaluationResult("upscaler", num_samples, metrics, ["upscaling.png"])
+    result.save(out_dir)
+    return result

@@ -123,6 +123,7 @@ class TorchServeProcess:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(group, signal_number)
                 if self._wait_until_gone(self._stop_grace_s):
+                    self._process.wait()
                     break
             self._process = None
         if self._scratch is not None:

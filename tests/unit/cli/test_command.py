@@ -1,0 +1,129 @@
+"""The npe command: files, exit statuses and messages, against a client that plays the server."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from neural_photo_editor.api import client as client_module
+from neural_photo_editor.api.codec import encode_png
+from neural_photo_editor.api.envelope import Reply, render, render_error
+from neural_photo_editor.api.errors import RequestError
+from neural_photo_editor.api.schema import (
+    EditMetadata,
+    EditResult,
+    RegionSummary,
+    SegmentMetadata,
+    SegmentResult,
+)
+from neural_photo_editor.cli import main
+from neural_photo_editor.common.regions import colorize_labels
+
+EDITED = EditResult(
+    image=b"edited",
+    metadata=EditMetadata(
+        width=8, height=8, bundle_digest="d", seed=5, sampler="ddim", steps=4, timestep=9,
+        strength=0.1,
+    ),
+)  # fmt: skip
+LABELS = np.arange(256, dtype=np.uint8).reshape(16, 16) % 11
+SEGMENTED = SegmentResult(
+    image=encode_png(LABELS),
+    metadata=SegmentMetadata(
+        width=16,
+        height=16,
+        bundle_digest="d",
+        regions=(RegionSummary(id=1, name="hair", pixels=9, fraction=0.1, box=None),),
+    ),
+)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "me.jpg"
+    path.write_bytes(b"photo bytes")
+    return path
+
+
+class Server:
+    """Answers every request with ``reply`` and keeps the last body."""
+
+    reply: Reply | None = None
+    body = b""
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        self.body = request.read()
+        if self.reply is None:
+            raise httpx.ReadTimeout("too slow")
+        return httpx.Response(
+            self.reply.status, headers=self.reply.headers, content=self.reply.body
+        )
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    played = Server()
+    real = httpx.Client
+
+    def connect(**options: Any) -> httpx.Client:
+        return real(**{**options, "transport": httpx.MockTransport(played.answer)})
+
+    monkeypatch.setattr(client_module.httpx, "Client", connect)
+    return played
+
+
+def test_edit_sends_the_options_and_writes_the_png(
+    server: Server, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.reply = render(EDITED)
+    options = ["--regions", "hair,lip", "--color", "#aabbcc", "--strength", "0.5", "--seed", "0"]
+    assert main(["edit", str(photo), *options]) == 0
+    assert (photo.parent / "me.edited.png").read_bytes() == b"edited"
+    for part in (b"\r\nhair,lip\r\n", b"\r\n#aabbcc\r\n", b"\r\n0.5\r\n", b"photo bytes"):
+        assert part in server.body
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["seed"] == 5
+    assert "me.edited.png (8 x 8 pixels)" in printed.err
+
+
+def test_segment_writes_region_ids_or_a_colored_picture(server: Server, photo: Path) -> None:
+    server.reply = render(SEGMENTED)
+    output = photo.parent / "out.png"
+    for options, expected in (([], LABELS), (["--colorize"], colorize_labels(LABELS))):
+        assert main(["segment", str(photo), "-o", str(output), *options]) == 0
+        with Image.open(io.BytesIO(output.read_bytes())) as image:
+            np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+def test_exit_statuses(server: Server, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit = ["edit", str(photo), "--regions", "hair"]
+    server.reply = render_error(RequestError(422, "no hair", field="regions", remedy="use a mask"))
+    assert main(edit) == 3
+    assert "regions: no hair (use a mask)" in capsys.readouterr().err
+    server.reply = render_error(RequestError(500, "broken", field=None, remedy="wait"))
+    assert main(edit) == 4
+    server.reply = None
+    assert main(edit) == 4
+    assert main(["upscale", str(photo.parent / "absent.jpg")]) == 1
+    assert main(["edit", str(photo), "--regions", "beard"]) == 3
+    with pytest.raises(SystemExit) as caught:
+        main(["edit"])
+    assert caught.value.code == 2
+    assert not (photo.parent / "me.edited.png").exists()
+
+
+def test_the_command_and_the_client_need_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; import neural_photo_editor.cli as cli; "
+        "cli.main(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("npe ")

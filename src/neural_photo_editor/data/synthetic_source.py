@@ -12,8 +12,7 @@ class SyntheticPortraits:
             raise ValueError(f"count must be at least 1, not {count}")
         self.seed = seed
         self.count = count
-        self.resolution: int | None = resolution
-        self._side = resolution
+        self.resolution = resolution
 
     def __len__(self) -> int:
         return self.count
@@ -25,7 +24,7 @@ class SyntheticPortraits:
         return self.key(index)
 
     def load(self, index: int) -> Sample:
-        portrait = generate_portrait(self.seed, index, resolution=self._side)
+        portrait = generate_portrait(self.seed, index, resolution=self.resolution)
         metadata = SampleMetadata(
             source=f"synthetic portrait {index} of seed {self.seed}",
             license="CC0-1.0",

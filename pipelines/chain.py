@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from neural_photo_editor.common.fingerprint import sha256_file
@@ -142,5 +143,6 @@ def _stage(
 
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose a pipeline's configuration, also inside another pipeline."""
+    GlobalHydra.instance().clear()  # Inside hydra.main there is one already.
     with hydra.initialize_config_dir(str(CONF), version_base=None):
         return hydra.compose(config_name, list(overrides))

@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 # A script finds modules in its own folder only: the other pipelines are found from the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from neural_photo_editor.common.log import configure_logging  # noqa: E402
-from neural_photo_editor.common.stages import StageRecord, run_stages  # noqa: E402
-from pipelines.chain import build_stages  # noqa: E402
+from neural_photo_editor.common.log import configure_logging
+from neural_photo_editor.common.stages import StageRecord, run_stages
+from pipelines.chain import build_stages
 
 
 def run_all(cfg: DictConfig) -> dict[str, StageRecord]:

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from scipy.ndimage import uniform_filter
+
+from neural_photo_editor.evaluation.edit_checks import (
+    LUMA,
+    color_movement,
+    detail_kept,
+    max_difference_outside,
+)
+
+MASK = np.zeros((40, 40), dtype=bool)
+MASK[10:30, 10:30] = True
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    return np.random.default_rng(0).integers(40, 120, (40, 40, 3)).astype(np.uint8)
+
+
+def test_only_pixels_outside_count(photo: np.ndarray) -> None:
+    result = photo.copy()
+    result[MASK] = 255
+    assert max_difference_outside(photo, result, MASK) == 0
+    result[0, 0, 1] = photo[0, 0, 1] - 3  # Must not wrap around in uint8.
+    assert max_difference_outside(photo, result, MASK) == 3
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_color_movement_is_the_share_of_the_way(photo: np.ndarray, share: float) -> None:
+    paint = np.array([200, 30, 90], dtype=np.uint8)
+    flat = np.full_like(photo, 80)
+    mixed = flat + share * (paint - flat.astype(float))
+    result = np.where(MASK[..., None], np.rint(mixed), flat).astype(np.uint8)
+    assert color_movement(flat, result, MASK, paint=paint) == pytest.approx(share, abs=0.01)
+    painted = np.where(MASK[..., None], paint, flat)
+    assert color_movement(flat, result, MASK, paint=painted) == pytest.approx(share, abs=0.01)
+
+
+def test_a_change_across_the_way_is_no_movement() -> None:
+    original = np.full((40, 40, 3), 100, dtype=np.uint8)
+    result = original.copy()
+    result[MASK] = (100, 160, 100)
+    paint = np.array([200, 100, 100], dtype=np.uint8)
+    assert color_movement(original, result, MASK, paint=paint) == pytest.approx(0.0)
+
+
+def test_detail_agrees_with_a_filter_of_scipy(photo: np.ndarray) -> None:
+    blurred = np.stack([uniform_filter(photo[..., c], 3) for c in range(3)], axis=-1)
+    inner = np.zeros_like(MASK)
+    inner[14:26, 14:26] = True
+
+    def contrast(image: np.ndarray) -> float:
+        luma = image @ LUMA
+        return float((luma - uniform_filter(luma, 9))[inner].std() / luma[inner].mean())
+
+    expected = contrast(blurred) / contrast(photo)
+    assert 0.1 < expected < 0.6
+    assert detail_kept(photo, blurred, MASK) == pytest.approx(expected, rel=1e-6)
+
+
+def test_flat_paint_keeps_no_detail_and_the_photo_keeps_all(photo: np.ndarray) -> None:
+    flat = photo.copy()
+    flat[MASK] = (200, 30, 90)
+    assert detail_kept(photo, flat, MASK) == pytest.approx(0.0, abs=1e-9)
+    assert detail_kept(photo, photo, MASK) == 1.0
+    assert detail_kept(photo, photo * 2, MASK) == pytest.approx(1.0)
+
+
+def test_what_cannot_be_measured_is_refused(photo: np.ndarray) -> None:
+    empty = np.zeros_like(MASK)
+    paint = np.array([1, 2, 3], dtype=np.uint8)
+    with pytest.raises(ValueError, match="empty"):
+        color_movement(photo, photo, empty, paint=paint)
+    with pytest.raises(ValueError, match="empty"):
+        detail_kept(photo, photo, empty)
+    with pytest.raises(ValueError, match="choose another"):
+        color_movement(photo, photo, MASK, paint=photo)
+    with pytest.raises(ValueError, match="differ in size"):
+        max_difference_outside(photo, photo[:-1], MASK)

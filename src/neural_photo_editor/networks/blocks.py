@@ -82,10 +82,14 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Self-attention over all pixels (Vaswani et al. 2017, Eq. 1) with a residual connection."""
+    """Self-attention over all pixels (Vaswani et al. 2017, Eq. 1) with a residual connection.
 
-    def __init__(self, channels: int, *, head_dim: int, num_groups: int, eps: float) -> None:
+    head_dim: channels of each head; None is one head of all channels.
+    """
+
+    def __init__(self, channels: int, *, head_dim: int | None, num_groups: int, eps: float) -> None:
         super().__init__()
+        head_dim = head_dim or channels
         if channels % head_dim:
             raise ValueError(
                 f"a width of {channels} does not divide into heads of {head_dim}: choose a "

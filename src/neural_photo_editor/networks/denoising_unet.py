@@ -29,6 +29,7 @@ class DenoisingUNet(nn.Module):
         widths: channels of each level, finest first; every level but the last halves the image.
         attention_levels: indices of levels with self-attention after each residual block. The
             middle always attends.
+        head_dim: channels of each attention head; None is one head of all channels.
         stem_factor: 2 folds each 2x2 patch of pixels into channels at the input and back at the
             output, so that every level works on a quarter of the pixels.
         norm_eps, flip_sin_to_cos, freq_shift, downsample_padding: published weights differ here.
@@ -44,7 +45,7 @@ class DenoisingUNet(nn.Module):
         widths: Sequence[int] = (128, 256, 256, 512),
         blocks_per_level: int = 2,
         attention_levels: Sequence[int] = (3,),
-        head_dim: int = 64,
+        head_dim: int | None = 64,
         num_groups: int = 32,
         stem_factor: int = 1,
         dropout: float = 0.0,

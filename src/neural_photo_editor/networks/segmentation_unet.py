@@ -54,9 +54,11 @@ class SegmentationUNet(nn.Module):
         for width in widths:
             self.encoder.append(_conv_blocks(channels, width, blocks_per_level))
             channels = width
+        self.upsample = nn.ModuleList()
         self.decoder = nn.ModuleList()
         for width in reversed(widths[:-1]):
-            self.decoder.append(_conv_blocks(channels + width, width, blocks_per_level))
+            self.upsample.append(nn.ConvTranspose2d(channels, width, 2, stride=2))
+            self.decoder.append(_conv_blocks(2 * width, width, blocks_per_level))
             channels = width
         self.head = nn.Conv2d(channels, num_classes * stem_factor**2, 1)
 
@@ -83,9 +85,8 @@ class SegmentationUNet(nn.Module):
         *skips, hidden = self.encode(pad_to_multiple(x, self.image_multiple))
 
         # Decoder.
-        for stage, skip in zip(self.decoder, reversed(skips), strict=True):
-            upsampled = F.interpolate(hidden, scale_factor=2.0, mode="nearest")
-            hidden = stage(torch.cat((upsampled, skip), dim=1))
+        for upsample, stage, skip in zip(self.upsample, self.decoder, reversed(skips), strict=True):
+            hidden = stage(torch.cat((upsample(hidden), skip), dim=1))
 
         logits = F.pixel_shuffle(self.head(hidden), self.stem_factor)
         return logits[..., :height, :width]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import hydra
 import torch
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
@@ -35,7 +35,7 @@ class Run(NamedTuple):
 def prepare(cfg: DictConfig) -> Run:
     """Make a run and save its configuration, every "auto" resolved, in the run folder.
 
-    Raises ValueError, or the error of OmegaConf, Hydra or Lightning, naming the field.
+    Raises ValueError, or an error of OmegaConf, Hydra or Lightning, naming the field.
     """
     run_settings.quiet_lightning()
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -46,9 +46,8 @@ def prepare(cfg: DictConfig) -> Run:
     )
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
-    datamodule = instantiate(cfg.data)
-    datamodule.setup("fit")
-    module = instantiate(cfg.module)
+    datamodule, module = instantiate(cfg.data), instantiate(cfg.module)
+    run_settings.check_parts(module, datamodule)
     if rank_zero_only.rank == 0:
         run_dir.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
@@ -87,12 +86,7 @@ def main(cfg: DictConfig) -> None:
     configure_logging()
     try:
         run = prepare(cfg)
-    except (
-        ValueError,
-        OmegaConfBaseException,
-        InstantiationException,
-        MisconfigurationException,
-    ) as error:
+    except (ValueError, OmegaConfBaseException, HydraException, MisconfigurationException) as error:
         _log.error("configuration error: %s", error)
         raise SystemExit(os.EX_CONFIG) from None
     fit(run)

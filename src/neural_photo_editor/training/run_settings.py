@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 POSITIVE_INTEGERS = (
@@ -91,6 +91,17 @@ def resolve_auto(
     # A run cut short by an override is still validated, and so has a best checkpoint.
     resolved["val_check_interval"] = min(resolved["val_check_interval"], resolved["max_steps"])
     return ckpt_path, resolved
+
+
+def check_parts(module: LightningModule, datamodule: LightningDataModule) -> None:
+    """Open the data and make the optimizers once, so that their errors come before the training.
+
+    Raises:
+        ValueError: from the data module, an optimizer or a learning rate schedule.
+    """
+    datamodule.setup("fit")
+    datamodule.train_dataloader()
+    module.configure_optimizers()
 
 
 def trainer_arguments(trainer: Mapping[str, Any], *, module: LightningModule) -> dict[str, Any]:

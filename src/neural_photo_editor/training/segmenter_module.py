@@ -1,5 +1,7 @@
 """Training of the segmenter."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -66,16 +68,14 @@ class SegmenterModule(PortraitModule):
         confusion.counts = self.trainer.strategy.reduce(
             confusion.counts.to(self.device), reduce_op="sum"
         )
-        self.log("val/mean_iou", float(confusion.mean_iou()))
-        iou = confusion.iou().tolist()
         # A region that neither truth nor prediction contains has no IoU.
-        self.log_dict(
-            {
-                f"val/iou/{name}": value
-                for name, value in zip(REGION_NAMES, iou, strict=True)
-                if value == value
-            }
-        )
+        iou = {
+            f"val/iou/{name}": value
+            for name, value in zip(REGION_NAMES, confusion.iou().tolist(), strict=True)
+            if not math.isnan(value)
+        }
+        # Equal on all processes already, because the counts were summed.
+        self.log_dict({"val/mean_iou": confusion.mean_iou(), **iou}, sync_dist=True)
 
     def make_samples(self, batch: Batch) -> Tensor:
         """Return rows of photo, truth and prediction."""

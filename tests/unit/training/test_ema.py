@@ -129,5 +129,5 @@ def test_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
             return (print, ("unpickled",))
 
     torch.save({"state_dict": Payload()}, tmp_path / "bad.ckpt")
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
         read_checkpoint(tmp_path / "bad.ckpt")

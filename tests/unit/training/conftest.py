@@ -1,0 +1,63 @@
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from neural_photo_editor.data.synthetic_portraits import generate_portrait
+from neural_photo_editor.training.lr_schedule import warmup_cosine
+from neural_photo_editor.training.portrait_module import Batch
+
+SIDE = 32
+
+
+@pytest.fixture(scope="session")
+def batches() -> list[Batch]:
+    """Three batches of four drawn portraits of 32 pixels."""
+    portraits = [generate_portrait(0, index, resolution=SIDE) for index in range(12)]
+    photos = torch.from_numpy(np.stack([p.photo for p in portraits])).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(np.stack([p.labels for p in portraits]))
+    ids = torch.arange(12)
+    return [
+        {"image": photos[rows].contiguous(), "labels": labels[rows], "sample_id": ids[rows]}
+        for rows in (slice(0, 4), slice(4, 8), slice(8, 12))
+    ]
+
+
+@pytest.fixture
+def rates() -> dict[str, Any]:
+    """Adam at a constant learning rate."""
+    constant: Callable[..., LambdaLR] = partial(
+        warmup_cosine, warmup_steps=0, total_steps=1, final_factor=1.0
+    )
+    return {"optimizer": partial(torch.optim.Adam, lr=1e-3), "lr_scheduler": constant}
+
+
+@pytest.fixture
+def fit(batches: list[Batch]) -> Callable[..., Trainer]:
+    """Train a module for some steps, validate it once at the end, return the trainer."""
+
+    def run(module: LightningModule, *, max_steps: int, **settings: Any) -> Trainer:
+        loader = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+        arguments: dict[str, Any] = {
+            "max_steps": max_steps,
+            "accelerator": "cpu",
+            "val_check_interval": max_steps,
+            "check_val_every_n_epoch": None,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": max_steps,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
+        trainer = Trainer(**{**arguments, **settings})
+        trainer.fit(module, loader, loader)
+        return trainer
+
+    return run

@@ -1,0 +1,117 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from neural_photo_editor.diffusion.noise import training_noise
+from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.networks.denoising_unet import DenoisingUNet
+from neural_photo_editor.training.ddpm_module import DDPMModule
+from neural_photo_editor.training.portrait_module import Batch
+
+SHAPE = (3, 32, 32)
+
+
+def make_module(rates: dict[str, Any], **settings: Any) -> DDPMModule:
+    torch.manual_seed(0)
+    network = DenoisingUNet(
+        widths=(16, 16), blocks_per_level=1, attention_levels=(), head_dim=16, num_groups=4
+    )
+    return DDPMModule(
+        network, schedule=NoiseSchedule.linear(100), resolution=32, seed=7, **rates, **settings
+    )
+
+
+def test_logged_losses_are_those_of_the_derived_noise(
+    rates: dict[str, Any], batches: list[Batch], fit: Callable[..., Trainer]
+) -> None:
+    """The untrained network answers 0, so that its loss is the mean square of the noise."""
+    rates["optimizer"] = lambda parameters: torch.optim.SGD(parameters, lr=0.0)
+    module = make_module(rates, num_samples=1)
+    metrics = fit(module, max_steps=6).callback_metrics
+    # Two epochs of three batches.
+    t, eps = (
+        torch.cat(parts)
+        for parts in zip(
+            *(
+                training_noise(7, epoch=epoch, sample_ids=range(12), shape=SHAPE, num_timesteps=100)
+                for epoch in (0, 1)
+            ),
+            strict=True,
+        )
+    )
+    losses = eps.square().mean(dim=(1, 2, 3))
+    assert float(metrics["train/loss"]) == pytest.approx(float(losses.mean()), rel=1e-5)
+    for low in (0, 25, 50, 75):
+        chosen = losses[(t > low) & (t <= low + 25)]
+        name = f"train/loss_t{low + 1:03d}-{low + 25:03d}"
+        assert float(metrics[name]) == pytest.approx(float(chosen.mean()), rel=1e-5)
+
+
+def test_a_samples_loss_does_not_depend_on_its_batch(
+    rates: dict[str, Any], batches: list[Batch]
+) -> None:
+    module = make_module(rates).eval()
+    torch.nn.init.normal_(module.network.conv_out.weight, std=0.05)
+    together, t = module._losses(batches[0], seed=7, epoch=3)
+    order = torch.tensor([2, 0])
+    apart, t_apart = module._losses(
+        {name: value[order] for name, value in batches[0].items()}, seed=7, epoch=3
+    )
+    torch.testing.assert_close(apart, together[order])
+    assert t_apart.tolist() == t[order].tolist()
+    assert module._losses(batches[0], seed=7, epoch=4)[1].tolist() != t.tolist()
+
+
+def test_validation_repeats_its_noise(rates: dict[str, Any], fit: Callable[..., Trainer]) -> None:
+    rates["optimizer"] = lambda parameters: torch.optim.SGD(parameters, lr=0.0)
+    losses = [
+        float(fit(make_module(rates), max_steps=steps).callback_metrics["val/loss"])
+        for steps in (1, 4)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_training_lowers_the_loss(rates: dict[str, Any], fit: Callable[..., Trainer]) -> None:
+    metrics = fit(make_module(rates), max_steps=60).callback_metrics
+    assert float(metrics["val/loss"]) < 0.8  # An answer of 0 has 1.
+
+
+def test_samples_are_a_square_grid_that_repeats(
+    rates: dict[str, Any], batches: list[Batch]
+) -> None:
+    module = make_module(rates, num_samples=5, sample_steps=2).eval()
+    with torch.no_grad():
+        first, second = module.make_samples(batches[0]), module.make_samples(batches[1])
+    assert first.shape == (2, 2, *SHAPE)
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, second)
+
+
+def test_metadata_carries_the_schedule(rates: dict[str, Any]) -> None:
+    assert make_module(rates).artifact_metadata() == {
+        "kind": "denoiser",
+        "resolution": 32,
+        "schedule": NoiseSchedule.linear(100).to_spec(),
+        "scale": None,
+    }
+
+
+def test_gradients_are_clipped_and_their_norm_before_that_is_logged(
+    rates: dict[str, Any], batches: list[Batch], fit: Callable[..., Trainer]
+) -> None:
+    module = make_module(rates, gradient_clip_norm=0.01)
+    norms: list[float] = []
+    module.on_before_zero_grad = lambda optimizer: norms.append(  # type: ignore[method-assign]
+        float(
+            sum(p.grad.square().sum() for p in module.network.parameters() if p.grad is not None)
+            ** 0.5
+        )
+    )
+    metrics = fit(module, max_steps=2).callback_metrics
+    assert norms[-1] == pytest.approx(0.01, rel=1e-3)
+    assert float(metrics["train/grad_norm"]) > 0.1
+    with pytest.raises(ValueError, match="gradient_clip_norm is 0"):
+        make_module(rates, gradient_clip_norm=0)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from neural_photo_editor.networks.fused_norm import GroupNormSiLU
 
+_FEW_TOKENS = 256  # up to here the matrix of attention weights fits into a CPU's cache
+
 LayerT = TypeVar("LayerT", nn.Conv2d, nn.Linear)
 
 
@@ -106,9 +108,18 @@ class SelfAttention(nn.Module):
         tokens = self.norm(x).permute(0, 2, 3, 1).reshape(n, h * w, c)
         # (N, HW, 3C) -> 3 x (N, heads, HW, head_dim)
         q, k, v = self.qkv(tokens).view(n, h * w, 3, -1, self.head_dim).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, h * w, c)
+        attended = _attend(q, k, v).transpose(1, 2).reshape(n, h * w, c)
         out: Tensor = self.project(attended).view(n, h, w, c).permute(0, 3, 1, 2)
         return x + out
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for (N, heads, tokens, d)."""
+    if q.device.type == "cpu" and q.shape[-2] <= _FEW_TOKENS:
+        # torch's fused operation takes up to four times as long here, its backward pass above all.
+        weights = torch.softmax(q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2), dim=-1)
+        return weights.to(v.dtype) @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class Downsample(nn.Module):

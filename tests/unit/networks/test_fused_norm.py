@@ -1,0 +1,69 @@
+"""The fused operation against torch's own, in float64 and bfloat16."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neural_photo_editor.networks.fused_norm import GroupNormSiLU
+
+
+def gradients(
+    x: Tensor, norm: GroupNormSiLU, *, reference: bool, dy: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    if reference:
+        y = F.silu(F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps))
+    else:
+        y = norm(x)
+    return y, list(torch.autograd.grad(y, [x, norm.weight, norm.bias], dy))
+
+
+def make(num_images: int, channels: int, side: int) -> tuple[Tensor, GroupNormSiLU, Tensor]:
+    torch.manual_seed(num_images)
+    norm = GroupNormSiLU(4, channels, eps=1e-3)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x, dy = torch.randn(2, num_images, channels, side, side + 1).double()
+    x = 1.5 * x + torch.randn(channels, 1, 1)
+    return x.to(memory_format=torch.channels_last), norm, dy
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 5), (3, 12, 4), (2, 4, 1), (2, 32, 9)])
+def test_float32_equals_a_float64_reference(shape: tuple[int, int, int]) -> None:
+    x, norm, dy = make(*shape)
+    expected = gradients(x, norm.double(), reference=True, dy=dy)
+    norm.float()
+    y, grads = gradients(x.float(), norm, reference=False, dy=dy.float())
+    torch.testing.assert_close(y.double(), expected[0], atol=1e-5, rtol=1e-4)
+    for actual, wanted in zip(grads, expected[1], strict=True):
+        torch.testing.assert_close(actual.double(), wanted, atol=3e-5, rtol=1e-4)
+
+
+def test_bfloat16_is_as_close_as_torchs() -> None:
+    x, norm, dy = make(4, 32, 8)
+    expected = gradients(x, norm.double(), reference=True, dy=dy)
+    norm.float()
+    low = x.bfloat16(), norm
+    ours = gradients(*low, reference=False, dy=dy.bfloat16())
+    assert ours[0].dtype == torch.bfloat16
+    assert [g.dtype for g in ours[1]] == [torch.bfloat16, torch.float32, torch.float32]
+    for actual, wanted in zip([ours[0], *ours[1]], [expected[0], *expected[1]], strict=True):
+        assert (actual.double() - wanted).norm() < 0.02 * wanted.norm()
+
+
+def test_a_large_mean_does_not_cost_precision() -> None:
+    x, norm, _ = make(2, 8, 6)
+    x = x + 50
+    expected = F.silu(F.group_norm(x, 4, norm.double().weight, norm.bias, norm.eps))
+    actual = norm.float()(x.float())
+    torch.testing.assert_close(actual.double(), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_gradient_of_another_memory_format_is_accepted() -> None:
+    x, norm, dy = make(2, 8, 6)
+    x, dy = x.float(), dy.float()
+    strided = gradients(x, norm, reference=False, dy=dy.contiguous())[1]
+    same = gradients(x, norm, reference=False, dy=dy.to(memory_format=torch.channels_last))[1]
+    for a, b in zip(strided, same, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)

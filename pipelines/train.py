@@ -68,7 +68,6 @@ def fit(run: Run) -> Path:
             logger.log_hyperparams(run.config)
         ckpt_path = run.config["ckpt_path"]
         trainer.fit(run.module, run.datamodule, ckpt_path=ckpt_path, weights_only=True)
-        trainer.save_checkpoint(run_dir / "checkpoints" / "last.ckpt", weights_only=False)
         if trainer.is_global_zero:
             draw_curves(run_dir / "metrics.csv", run_dir / "curves.png", title=run.config["name"])
     finally:

@@ -172,7 +172,6 @@ def quiet_lightning() -> None:
         r".*does not have many workers",  # The experiments choose them.
         r".*treespec, LeafSpec",
         r".*Checkpoint directory .* exists and is not empty",
-        r".*resuming from a checkpoint that ended before the epoch ended",
     ):
         warnings.filterwarnings("ignore", message=message)
 

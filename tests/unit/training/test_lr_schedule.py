@@ -30,11 +30,15 @@ def test_warm_up_is_at_most_a_tenth_of_the_run() -> None:
     assert max(rates(20, warmup_steps=500, total_steps=20, final_factor=0.0)) == pytest.approx(2.0)
 
 
+def test_without_steps_to_fall_the_final_factor_holds_from_the_start() -> None:
+    assert rates(3, warmup_steps=5, total_steps=0, final_factor=0.1) == pytest.approx([0.2] * 3)
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
         ({"warmup_steps": -1, "total_steps": 5, "final_factor": 0.1}, "warmup_steps"),
-        ({"warmup_steps": 0, "total_steps": 0, "final_factor": 0.1}, "total_steps"),
+        ({"warmup_steps": 0, "total_steps": -1, "final_factor": 0.1}, "total_steps"),
         ({"warmup_steps": 0, "total_steps": 5, "final_factor": 1.5}, "final_factor"),
     ],
 )

@@ -1,0 +1,72 @@
+"""The README's client examples, run as printed against a real server."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from neural_photo_editor.data.synthetic_portraits import generate_portrait
+from serve.torchserve_process import TorchServeProcess
+
+pytestmark = pytest.mark.slow
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+URL = "http://127.0.0.1:8080"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    portrait = generate_portrait(seed=5, index=1, resolution=64)
+    Image.fromarray(portrait.photo).save(tmp_path / "portrait.png")
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (20, 30, 44, 50))
+    mask.save(tmp_path / "mask.png")
+    return tmp_path
+
+
+@pytest.fixture
+def regions(server: TorchServeProcess, folder: Path) -> list[str]:
+    """Names of two regions that the server's untrained segmenter finds, largest first."""
+    from neural_photo_editor.api import EditClient
+
+    with EditClient(server.inference_url) as client:
+        table = client.segment(folder / "portrait.png").metadata.regions
+    return [region.name for region in sorted(table, key=lambda region: -region.pixels)[:2]]
+
+
+def test_python_example(server: TorchServeProcess, folder: Path, regions: list[str]) -> None:
+    example = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
+    assert URL in example
+    assert '["hair"]' in example
+    code = example.replace(URL, server.inference_url).replace('["hair"]', f"{regions[:1]}")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert regions[0] in done.stdout
+    assert Image.open(folder / "edited.png").size == (64, 64)
+
+
+def test_command_line_examples(server: TorchServeProcess, folder: Path, regions: list[str]) -> None:
+    lines = re.findall(r"^npe .*$", README, flags=re.MULTILINE)
+    assert len(lines) >= 3
+    for line in lines:
+        arguments = shlex.split(line.replace("--regions hair", f"--regions {regions[0]}"))
+        npe = str(Path(sys.executable).with_name(arguments[0]))
+        done = subprocess.run(
+            [npe, *arguments[1:], "--server", server.inference_url],
+            cwd=folder,
+            env={**os.environ, "NO_COLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    sizes = {path.name: Image.open(path).size for path in folder.glob("*.png")}
+    assert sizes["larger.png"] == (256, 256)
+    assert sizes["edited.png"] == sizes["refilled.png"] == sizes["regions.png"] == (64, 64)

@@ -1,5 +1,6 @@
 """Train, export, pack, serve and edit on drawn portraits: ``python pipelines/demo.py``."""
 
+import logging
 import sys
 import time
 from pathlib import Path
@@ -55,7 +56,7 @@ def demo(cfg: DictConfig) -> list[Check]:
         bundle_digest=bundle_digest,
     )
     for check in checks:
-        _log.log(20 if check.passed else 40, "[check] %s", check)
+        _log.log(logging.INFO if check.passed else logging.ERROR, "[check] %s", check)
     _log.info("[report] %s", report)
     return checks
 

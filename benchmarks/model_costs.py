@@ -4,7 +4,7 @@
 
 Prints a table and writes outputs/benchmarks/model_costs.json. Steps (forward, backward, fused
 Adam) of ours and of the peer alternate in one process; times are medians of CPU seconds, so that a
-busy machine disturbs them little. Peak memory is that of a fresh process after two steps in float32.
+busy machine disturbs them little. Peak memory is that of a fresh process after two float32 steps.
 
 Peers: the denoiser's is diffusers' UNet2DModel of the same widths with its default of 8 channels
 per attention head; the upscaler's is SRResNet as printed in the paper (batch normalization, torch's

@@ -1,0 +1,1 @@
+"""Training: three LightningModules, their callbacks, trackers and checkpoints."""

@@ -19,6 +19,7 @@ def draw_curves(metrics: Path, picture: Path, *, title: str) -> None:
                 panels[_panel(name)][name].append((row["step"], value))
     if not panels:
         return
+    last_step = max(point[0] for curves in panels.values() for c in curves.values() for point in c)
     rows = -(-len(panels) // COLUMNS)
     figure = Figure(figsize=(4.2 * COLUMNS, 2.9 * rows), layout="constrained")
     figure.suptitle(title)
@@ -36,6 +37,7 @@ def draw_curves(metrics: Path, picture: Path, *, title: str) -> None:
             )
         axis.set_title(panel, fontsize=10)
         axis.grid(alpha=0.25)
+        axis.set_xlim(0, max(1.0, 1.03 * last_step))
         if len(curves) > 1:
             axis.legend(fontsize=6)
         if panel == "loss" and min(v for c in curves.values() for _, v in c) > 0:

@@ -33,7 +33,8 @@ def demo_checks(
     Args:
         evaluations: by kind.
         edits: the edits made by the server.
-        require: bounds ``mean_iou``, ``psnr_gain`` (dB), ``hair_movement`` and ``hair_detail``.
+        require: bounds ``mean_iou``, ``psnr_gain`` (dB), ``hair_movement``,
+            ``hair_detail`` and ``hair_shading``.
     """
     mean_iou = evaluations["segmenter"].metrics["mean_iou"]
     gain = evaluations["upscaler"].metrics["psnr_gain"]
@@ -48,11 +49,14 @@ def demo_checks(
         if shown.edit.regions == ("hair",):
             assert shown.movement is not None
             assert shown.detail is not None
+            assert shown.shading is not None
             movement, detail = require["hair_movement"], require["hair_detail"]
             checks.append(
                 Check(f"{title}: share of the way to the paint", shown.movement, movement)
             )
             checks.append(Check(f"{title}: fine contrast kept", shown.detail, detail))
+            shading = require["hair_shading"]
+            checks.append(Check(f"{title}: light and shade kept", shown.shading, shading))
     return checks
 
 

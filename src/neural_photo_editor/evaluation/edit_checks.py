@@ -76,6 +76,29 @@ def detail_kept(original: Photo, result: Photo, mask: Mask) -> float:
     return after / max(before, 1e-6)
 
 
+def shading_kept(original: Photo, result: Photo, mask: Mask) -> float:
+    """Return the correlation of original and result luma inside the mask, -1..1.
+
+    1 = light and shade lie where they lay, whatever the color; near 0 = unrelated, which tells
+    noise from the detail that :func:`detail_kept` measures. A flat region counts as 0.
+
+    Args:
+        original, result: uint8, (H, W, 3).
+        mask: bool, (H, W); True = edit.
+
+    Raises:
+        ValueError: the sizes differ or the mask is empty.
+    """
+    _check_sizes(original, result, mask)
+    if not mask.any():
+        raise ValueError("the mask is empty: there is no shading in it")
+    before, after = (photo[mask].astype(float) @ LUMA for photo in (original, result))
+    spread = before.std() * after.std()
+    if spread < 1e-9:
+        return 0.0
+    return float(((before - before.mean()) * (after - after.mean())).mean() / spread)
+
+
 def _relative_contrast(photo: Photo, where: Mask) -> float:
     luma = photo.astype(float) @ LUMA
     return float((luma - _box_mean(luma))[where].std() / max(luma[where].mean(), 1.0))

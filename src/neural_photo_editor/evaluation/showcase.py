@@ -20,6 +20,7 @@ from neural_photo_editor.evaluation.edit_checks import (
     color_movement,
     detail_kept,
     max_difference_outside,
+    shading_kept,
 )
 from neural_photo_editor.evaluation.pictures import save_grid
 from neural_photo_editor.imaging.compositing import paint_over
@@ -59,6 +60,7 @@ class ShownEdit:
         max_difference_outside: largest change outside the mask, 0..255.
         movement: share of the way to the paint's color; None for a fill.
         detail: share of the fine contrast that stayed; None for a fill.
+        shading: correlation of light and shade before and after; None for a fill.
         facts: what the server says about it.
     """
 
@@ -67,6 +69,7 @@ class ShownEdit:
     max_difference_outside: int
     movement: float | None
     detail: float | None
+    shading: float | None
     facts: dict[str, str]
 
 
@@ -153,15 +156,17 @@ def _run_edit(client: EditClient, edit: ShowcaseEdit, picture: Path) -> ShownEdi
         "answered in": f"{duration_s:.1f} s",
         **{name: f"{value:.0f} ms" for name, value in made.timings_ms.items()},
     }
-    movement = detail = None
+    movement = detail = shading = None
     if paint is not None:
         movement = color_movement(edit.photo, result, mask, paint=paint)
         detail = detail_kept(edit.photo, result, mask)
+        shading = shading_kept(edit.photo, result, mask)
         facts["color moved"] = f"{100 * movement:.0f} %"
         facts["detail kept"] = f"{100 * detail:.0f} %"
+        facts["shading kept"] = f"{shading:.2f}"
     outside = max_difference_outside(edit.photo, result, mask)
     facts["largest change outside"] = str(outside)
-    return ShownEdit(edit, picture, outside, movement, detail, facts)
+    return ShownEdit(edit, picture, outside, movement, detail, shading, facts)
 
 
 def _marked_pixels(client: EditClient, edit: ShowcaseEdit) -> Mask:

@@ -7,6 +7,7 @@ from neural_photo_editor.evaluation.edit_checks import (
     color_movement,
     detail_kept,
     max_difference_outside,
+    shading_kept,
 )
 
 MASK = np.zeros((40, 40), dtype=bool)
@@ -65,6 +66,15 @@ def test_flat_paint_keeps_no_detail_and_the_photo_keeps_all(photo: np.ndarray) -
     assert detail_kept(photo, flat, MASK) == pytest.approx(0.0, abs=1e-9)
     assert detail_kept(photo, photo, MASK) == 1.0
     assert detail_kept(photo, photo * 2, MASK) == pytest.approx(1.0)
+
+
+def test_shading_is_kept_by_another_color_but_not_by_noise(photo: np.ndarray) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, photo.shape).astype(np.uint8)
+    assert shading_kept(photo, photo // 2 + 90, MASK) > 0.95
+    assert abs(shading_kept(photo, noise, MASK)) < 0.15
+    expected = np.corrcoef((photo @ LUMA)[MASK], (noise @ LUMA)[MASK])[0, 1]
+    assert shading_kept(photo, noise, MASK) == pytest.approx(expected)
+    assert shading_kept(photo, np.full_like(photo, 9), MASK) == 0.0
 
 
 def test_what_cannot_be_measured_is_refused(photo: np.ndarray) -> None:

@@ -96,7 +96,12 @@ def _run_stage(
     start = time.monotonic()
     # Written first: it tells the next call whose leftovers it finds.
     _write_record(path, StageRecord(fingerprint))
-    stage.run(continued)
+    try:
+        stage.run(continued)
+    except BaseException as error:
+        reason = type(error).__name__
+        _log.warning("%s: stopped (%s); the next call goes on with this stage", label, reason)
+        raise
     outputs = _digests(stage.outputs)
     if outputs is None:
         missing = [str(output) for output in stage.outputs if not output.is_file()]

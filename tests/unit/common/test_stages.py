@@ -107,13 +107,15 @@ def test_every_stage_has_its_line(chain: Chain, caplog: pytest.LogCaptureFixture
     caplog.set_level(logging.INFO, logger="neural_photo_editor")
     try:
         chain.run()
-        chain.suffix = "?"
-        chain.run()
+        chain.suffix, chain.stop_in = "?", "second"
+        with pytest.raises(KeyboardInterrupt):
+            chain.run()
     finally:
         logger.removeHandler(caplog.handler)
     lines = [record.getMessage() for record in caplog.records]
     assert "[2/2] second one ... 0 s" in lines
     assert "[1/2] first: up to date" in lines
+    assert lines[-1].startswith("[2/2] second one: stopped (KeyboardInterrupt); the next call")
 
 
 def test_a_stage_without_its_output_fails(tmp_path: Path) -> None:

@@ -108,7 +108,10 @@ def write_demo_report(
     ]
     sections.append(Section("Training curves", figures=curves))
     durations = {**durations_s, "total": sum(durations_s.values())}
-    text = "Seconds when it last ran; a repeated demo skips what did not change."
+    text = (
+        "Wall-clock seconds of each stage's last attempt. A repeated demo skips what did not "
+        "change; of a stage continued after a stop, the time before the stop is not counted."
+    )
     sections.append(Section("Durations", text, tables=[Table(("Stage", "Seconds"), durations)]))
     return write_report(
         folder,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neural_photo_editor.diffusion.noise import sample_noise
-from neural_photo_editor.diffusion.objective import EpsModel
+from neural_photo_editor.diffusion.objective import Denoiser
 from neural_photo_editor.diffusion.process import add_noise
 from neural_photo_editor.diffusion.reverse_process import (
     EditPlan,
@@ -21,7 +21,7 @@ __all__ = ["EditPlan", "SamplingCanceledError", "StepReport", "masked_edit"]
 
 
 def masked_edit(
-    eps_model: EpsModel,
+    denoiser: Denoiser,
     u_0: Tensor,
     *,
     x_0: Tensor,
@@ -40,7 +40,7 @@ def masked_edit(
     far as the denoiser itself does not depend on the batch.
 
     Args:
-        eps_model: the denoiser.
+        denoiser: the denoiser.
         u_0: the painted photo (the photo outside the strokes), float32, (N, 3, H, W), in [-1, 1].
         x_0: the photo, as ``u_0``.
         mask: bool, (N, 1, H, W); True = edit.
@@ -81,7 +81,7 @@ def masked_edit(
         schedule.check_timestep(plan.t0)
     x_t0 = noised(u_0, "start", range(len(plans)), [plan.t0 for plan in plans])
     return reverse_process(
-        eps_model,
+        denoiser,
         x_t0,
         plans=plans,
         schedule=schedule,

@@ -21,13 +21,28 @@ def add_noise(x_0: Tensor, *, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -
     return signal * x_0 + noise * eps
 
 
-def predict_x_0(x_t: Tensor, *, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """DDPM, Eq. 15: the x_0 that :func:`add_noise` would have turned into x_t with this eps.
+def training_target(x_0: Tensor, *, t: Tensor, eps: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """What the denoiser should put out: eps, or v of Salimans & Ho (2022), section 4.
 
-    Shapes and dtypes as in :func:`add_noise`, with t in 1..T; the result is not clipped.
+    v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0. Shapes and dtypes as in
+    :func:`add_noise`.
+    """
+    if schedule.prediction == "epsilon":
+        return eps
+    signal, noise = _coefficients(x_0, t=t, schedule=schedule)
+    return signal * eps - noise * x_0
+
+
+def predict_x_0(x_t: Tensor, *, t: Tensor, output: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """DDPM, Eq. 15, or Salimans & Ho (2022): the x_0 that a denoiser's output stands for.
+
+    The inverse of :func:`training_target` after :func:`add_noise`. Shapes and dtypes as there,
+    with t in 1..T; the result is not clipped.
     """
     signal, noise = _coefficients(x_t, t=t, schedule=schedule)
-    return (x_t - noise * eps) / signal
+    if schedule.prediction == "epsilon":
+        return (x_t - noise * output) / signal
+    return signal * x_t - noise * output
 
 
 def _coefficients(x: Tensor, *, t: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neural_photo_editor.diffusion.noise import sample_noise
-from neural_photo_editor.diffusion.objective import EpsModel
+from neural_photo_editor.diffusion.objective import Denoiser
 from neural_photo_editor.diffusion.process import predict_x_0
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 
@@ -136,7 +136,7 @@ def reverse_step(
 
 @torch.no_grad()
 def reverse_process(
-    eps_model: EpsModel,
+    denoiser: Denoiser,
     x: Tensor,
     *,
     plans: Sequence[EditPlan],
@@ -148,7 +148,7 @@ def reverse_process(
     """Denoise every item from its own t0 to 0: DDPM, Algorithm 2, or DDIM.
 
     Args:
-        eps_model: the denoiser.
+        denoiser: the denoiser.
         x: the states at each item's t0, float32, (N, C, H, W).
         plans: one per item.
         schedule: the noise schedule the denoiser was trained with.
@@ -177,8 +177,8 @@ def reverse_process(
 
         x_t = x[items]
         t_tensor = torch.tensor(t, device=x.device)
-        eps = eps_model(x_t, t_tensor).to(x.dtype)
-        x_0 = predict_x_0(x_t, t=t_tensor, eps=eps, schedule=schedule)
+        output = denoiser(x_t, t_tensor).to(x.dtype)
+        x_0 = predict_x_0(x_t, t=t_tensor, output=output, schedule=schedule)
         if clip_x_0:
             x_0 = x_0.clamp(-1.0, 1.0)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neural_photo_editor.diffusion.noise import sample_noise
-from neural_photo_editor.diffusion.objective import EpsModel
+from neural_photo_editor.diffusion.objective import Denoiser
 from neural_photo_editor.diffusion.reverse_process import (
     EditPlan,
     OnStep,
@@ -20,7 +20,7 @@ __all__ = ["SamplerName", "sample", "timestep_sequence"]
 
 
 def sample(
-    eps_model: EpsModel,
+    denoiser: Denoiser,
     *,
     shape: Sequence[int],
     schedule: NoiseSchedule,
@@ -40,7 +40,7 @@ def sample(
     the marginal of data centered on 0.
 
     Args:
-        eps_model: the denoiser.
+        denoiser: the denoiser.
         shape: shape of one image, (C, H, W).
         schedule: the noise schedule the denoiser was trained with.
         seeds: one per image.
@@ -66,5 +66,5 @@ def sample(
     if mean_x_0 is not None:
         x = x + float(schedule.alpha_bar[t0]) ** 0.5 * mean_x_0.to(x)
     return reverse_process(
-        eps_model, x, plans=plans, schedule=schedule, clip_x_0=clip_x_0, on_step=on_step
+        denoiser, x, plans=plans, schedule=schedule, clip_x_0=clip_x_0, on_step=on_step
     )

@@ -4,10 +4,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+
+Prediction = Literal["epsilon", "v"]
+"""What the denoiser's output means."""
 
 STRENGTH_SNR_DB = (10.0, -20.0)
 """Signal-to-noise ratio in decibels at strength 0 and at strength 1."""
@@ -15,7 +18,7 @@ STRENGTH_SNR_DB = (10.0, -20.0)
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """The linear schedule of DDPM (Ho et al. 2020, section 4), as data.
+    """The linear schedule of DDPM (Ho et al. 2020, section 4), as data, and what is predicted.
 
     Timesteps run from 1 to ``num_timesteps``; t = 0 is the clean image. Two schedules are equal,
     and hash alike, when their numbers are equal.
@@ -24,11 +27,15 @@ class NoiseSchedule:
         num_timesteps: T, at least 1.
         beta_start: variance of the noise added at t = 1, in (0, 1).
         beta_end: variance of the noise added at t = T, in (0, 1).
+        prediction: what a denoiser of this schedule puts out: "epsilon", the noise, or "v" =
+            sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans & Ho 2022, section 4),
+            whose errors do not grow with t.
     """
 
     num_timesteps: int = 500
     beta_start: float = 1e-4
     beta_end: float = 2e-2
+    prediction: Prediction = "epsilon"
 
     def __post_init__(self) -> None:
         if self.num_timesteps < 1:
@@ -38,12 +45,18 @@ class NoiseSchedule:
                 f"beta_start={self.beta_start}, beta_end={self.beta_end}; "
                 "choose 0 < beta_start <= beta_end < 1"
             )
+        if self.prediction not in get_args(Prediction):
+            raise ValueError(f"prediction is {self.prediction!r}; choose epsilon or v")
 
     @classmethod
     def linear(
-        cls, num_timesteps: int = 500, beta_start: float = 1e-4, beta_end: float = 2e-2
+        cls,
+        num_timesteps: int = 500,
+        beta_start: float = 1e-4,
+        beta_end: float = 2e-2,
+        prediction: Prediction = "epsilon",
     ) -> "NoiseSchedule":
-        return cls(num_timesteps, float(beta_start), float(beta_end))
+        return cls(num_timesteps, float(beta_start), float(beta_end), prediction)
 
     @cached_property
     def betas(self) -> Tensor:
@@ -98,6 +111,7 @@ class NoiseSchedule:
             "num_timesteps": self.num_timesteps,
             "beta_start": self.beta_start,
             "beta_end": self.beta_end,
+            "prediction": self.prediction,
         }
 
     @classmethod
@@ -111,7 +125,7 @@ class NoiseSchedule:
         kind = values.pop("kind", None)
         if kind != "linear":
             raise ValueError(f"noise schedule of kind {kind!r}; this version knows 'linear'")
-        expected = {"num_timesteps", "beta_start", "beta_end"}
+        expected = {"num_timesteps", "beta_start", "beta_end", "prediction"}
         if set(values) != expected:
             raise ValueError(
                 f"noise schedule with {sorted(values)}; expected exactly {sorted(expected)}"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from neural_photo_editor.common.seeding import derive_seed
 from neural_photo_editor.diffusion.noise import training_noise
-from neural_photo_editor.diffusion.objective import epsilon_loss
+from neural_photo_editor.diffusion.objective import denoising_loss
 from neural_photo_editor.diffusion.samplers import SamplerName, sample
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.evaluation.evaluation_result import Batches, EvaluationResult
@@ -58,7 +58,7 @@ def evaluate_denoiser(
                 num_timesteps=schedule.num_timesteps,
                 device=device,
             )
-            losses.append(epsilon_loss(network, x_0, t=t, eps=eps, schedule=schedule).cpu())
+            losses.append(denoising_loss(network, x_0, t=t, eps=eps, schedule=schedule).cpu())
             timesteps.append(t.cpu())
             sums = sums + x_0.sum(dim=0).cpu()
         if not losses:

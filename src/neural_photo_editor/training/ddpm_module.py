@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from neural_photo_editor.common.seeding import derive_seed
 from neural_photo_editor.diffusion.noise import training_noise
-from neural_photo_editor.diffusion.objective import epsilon_loss
+from neural_photo_editor.diffusion.objective import denoising_loss
 from neural_photo_editor.diffusion.samplers import sample
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.imaging.value_range import to_uint8
@@ -118,4 +118,4 @@ class DDPMModule(PortraitModule):
             device=x_0.device,
         )
         eps = eps.contiguous(memory_format=self.memory_format)
-        return epsilon_loss(self.network, x_0, t=t, eps=eps, schedule=self.schedule), t
+        return denoising_loss(self.network, x_0, t=t, eps=eps, schedule=self.schedule), t

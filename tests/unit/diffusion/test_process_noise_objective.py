@@ -1,12 +1,13 @@
 """The forward process against diffusers, its inverse, and noise that ignores its surroundings."""
 
+import pytest
 import torch
 from diffusers import DDPMScheduler
 
 from neural_photo_editor.diffusion.noise import sample_noise, training_noise
-from neural_photo_editor.diffusion.objective import epsilon_loss
-from neural_photo_editor.diffusion.process import add_noise, predict_x_0
-from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.diffusion.objective import denoising_loss
+from neural_photo_editor.diffusion.process import add_noise, predict_x_0, training_target
+from neural_photo_editor.diffusion.schedule import NoiseSchedule, Prediction
 
 SCHEDULE = NoiseSchedule.linear()
 
@@ -30,12 +31,24 @@ def test_timestep_zero_is_the_image_exactly() -> None:
     assert torch.equal(add_noise(x_0, t=t, eps=eps, schedule=SCHEDULE), x_0)
 
 
-def test_predict_x_0_inverts_add_noise() -> None:
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_predict_x_0_inverts_add_noise_and_training_target(prediction: Prediction) -> None:
+    schedule = NoiseSchedule.linear(prediction=prediction)
     x_0, eps = _images(4), sample_noise(3, "eps", shape=(4, 3, 4, 4))
     t = torch.tensor([1, 100, 300, 500])
-    x_t = add_noise(x_0, t=t, eps=eps, schedule=SCHEDULE)
-    recovered = predict_x_0(x_t, t=t, eps=eps, schedule=SCHEDULE)
+    x_t = add_noise(x_0, t=t, eps=eps, schedule=schedule)
+    output = training_target(x_0, t=t, eps=eps, schedule=schedule)
+    recovered = predict_x_0(x_t, t=t, output=output, schedule=schedule)
     torch.testing.assert_close(recovered, x_0, atol=1e-5, rtol=0)
+
+
+def test_v_agrees_with_diffusers() -> None:
+    x_0, eps = _images(4), sample_noise(4, "eps", shape=(4, 3, 4, 4))
+    t = torch.tensor([1, 100, 300, 500])
+    reference = DDPMScheduler(num_train_timesteps=500, beta_start=1e-4, beta_end=2e-2)
+    schedule = NoiseSchedule.linear(prediction="v")
+    target = training_target(x_0, t=t, eps=eps, schedule=schedule)
+    torch.testing.assert_close(target, reference.get_velocity(x_0, eps, t - 1))
 
 
 def test_tables_made_under_inference_mode_serve_training() -> None:
@@ -44,7 +57,7 @@ def test_tables_made_under_inference_mode_serve_training() -> None:
     with torch.inference_mode():
         add_noise(x_0, t=t, eps=x_0, schedule=schedule)
     weight = torch.ones((), requires_grad=True)
-    loss = epsilon_loss(lambda x, _: x * weight, x_0, t=t, eps=x_0, schedule=schedule)
+    loss = denoising_loss(lambda x, _: x * weight, x_0, t=t, eps=x_0, schedule=schedule)
     loss.sum().backward()
     assert weight.grad is not None
 
@@ -81,11 +94,11 @@ def test_training_timesteps_cover_the_whole_range() -> None:
     assert counts[1:].min() > 70
 
 
-def test_epsilon_loss_is_per_item_mean_square() -> None:
+def test_denoising_loss_is_per_item_mean_square() -> None:
     x_0, eps = _images(3), sample_noise(4, "eps", shape=(3, 3, 4, 4))
     t = torch.tensor([1, 250, 500])
     offsets = torch.tensor([0.0, 1.0, -2.0]).reshape(3, 1, 1, 1)
-    loss = epsilon_loss(
+    loss = denoising_loss(
         lambda x, _: (eps + offsets).bfloat16(), x_0, t=t, eps=eps, schedule=SCHEDULE
     )
     assert loss.dtype == torch.float32

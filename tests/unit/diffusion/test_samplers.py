@@ -87,7 +87,7 @@ def _state() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _clipped_x_0(x_t: Tensor, eps: Tensor, t: int) -> Tensor:
-    return predict_x_0(x_t, t=torch.tensor([t]), eps=eps, schedule=SCHEDULE).clamp(-1, 1)
+    return predict_x_0(x_t, t=torch.tensor([t]), output=eps, schedule=SCHEDULE).clamp(-1, 1)
 
 
 @pytest.mark.parametrize(("num_steps", "t", "s"), [(500, 200, 199), (500, 1, 0), (50, 201, 191)])
@@ -121,7 +121,7 @@ def test_ddim_step_agrees_with_diffusers(eta: float) -> None:
 
 
 def _sample(model_calls: list[Sequence[int]] | None = None, **options: object) -> Tensor:
-    def eps_model(x_t: Tensor, t: Tensor) -> Tensor:
+    def denoiser(x_t: Tensor, t: Tensor) -> Tensor:
         if model_calls is not None:
             model_calls.append(t.tolist())
         return torch.tanh(x_t) * 0.9
@@ -133,7 +133,7 @@ def _sample(model_calls: list[Sequence[int]] | None = None, **options: object) -
         "sampler": "ddpm",
         "steps": 5,
     }
-    return sample(eps_model, **{**arguments, **options})  # type: ignore[arg-type]
+    return sample(denoiser, **{**arguments, **options})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])

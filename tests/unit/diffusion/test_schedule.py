@@ -60,6 +60,7 @@ def test_spec_round_trip_equality_and_pickle() -> None:
         "num_timesteps": 500,
         "beta_start": 1e-4,
         "beta_end": 2e-2,
+        "prediction": "epsilon",
     }
 
 
@@ -71,6 +72,7 @@ def test_spec_round_trip_equality_and_pickle() -> None:
         {**SCHEDULE.to_spec(), "s": 1},
         {**SCHEDULE.to_spec(), "beta_end": 1.0},
         {**SCHEDULE.to_spec(), "num_timesteps": 0},
+        {**SCHEDULE.to_spec(), "prediction": "x_0"},
     ],
 )
 def test_bad_specs_are_refused(spec: dict[str, object]) -> None:

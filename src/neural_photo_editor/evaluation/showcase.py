@@ -100,23 +100,23 @@ def choose_edits(*, portrait_seed: int, resolution: int) -> list[ShowcaseEdit]:
         for name, color in (("copper", "#c2571f"), ("blond", "#e0b45a"), ("violet", "#7d4bb3"))
     ]
     photo = find(_shows_the_mouth).photo
-    edits.append(ShowcaseEdit("lips", "Lips, red", photo, 200, ("lip",), color="#c01838"))
+    edits.append(ShowcaseEdit("lips", "Lips, red", photo, 150, ("lip",), color="#c01838"))
     photo = find(_has_light_skin).photo
     whole_face = ("skin", "nose", "ear", "neck")
-    edits.append(ShowcaseEdit("skin", "Skin, tanned", photo, 150, whole_face, color="#a8683f"))
+    edits.append(ShowcaseEdit("skin", "Skin, tanned", photo, 100, whole_face, color="#a8683f"))
     for name, color in (("red", (196, 52, 46)), ("blue", (52, 88, 168))):
         portrait = find(_has_room_for_a_hat)
         strokes = beanie_strokes(portrait.labels, color=color)
         title = f"Hat by free-hand strokes, {name}"
-        edits.append(ShowcaseEdit(f"hat-{name}", title, portrait.photo, 300, strokes=strokes))
+        edits.append(ShowcaseEdit(f"hat-{name}", title, portrait.photo, 200, strokes=strokes))
     portrait = find(_shows_the_mouth)
     mask = _disk(portrait.labels, ("lip", "mouth"), grow=1.35)
-    edits.append(ShowcaseEdit("fill-mouth", "Mouth erased", portrait.photo, 500, mask=mask))
+    edits.append(ShowcaseEdit("fill-mouth", "Mouth erased", portrait.photo, 400, mask=mask))
     portrait = find(_shows_the_mouth)
     left = portrait.labels.copy()
     left[:, left.shape[1] // 2 :] = 0
     mask = _disk(left, ("eye", "brow"), grow=1.25)
-    edits.append(ShowcaseEdit("fill-eye", "An eye erased", portrait.photo, 500, mask=mask))
+    edits.append(ShowcaseEdit("fill-eye", "An eye erased", portrait.photo, 400, mask=mask))
     return edits
 
 

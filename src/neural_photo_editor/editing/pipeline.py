@@ -42,7 +42,8 @@ class EditPipeline:
     Not for use by several threads at once: requests that arrive together belong in one ``run``.
 
     Args:
-        denoiser: (x_t (N, 3, R, R), t (N,)) -> eps, trained at ``resolution``.
+        denoiser: (x_t (N, 3, R, R), t (N,)) -> eps or v, as the schedule says;
+            trained at ``resolution``.
         segmenter: (N, 3, R', R') -> logits (N, 11, R', R'), trained at ``segmenter_resolution``.
         upscaler: (N, 3, H, W) -> (N, 3, scale * H, scale * W).
         schedule: the noise schedule the denoiser was trained with.

@@ -19,7 +19,7 @@ from neural_photo_editor.networks.fused_norm import GroupNormSiLU
 
 
 class DenoisingUNet(nn.Module):
-    """Predicts the noise in a noisy image: eps_theta(x_t, t) of DDPM, Algorithm 1.
+    """Predicts the noise in a noisy image: eps_theta(x_t, t) of DDPM, Algorithm 1 (or v).
 
     The layout (skips, order of layers) is that of diffusers' UNet2DModel, so its weights fit
     (`diffusers_weights`). Two things make it faster at the same widths: heads of 64 channels

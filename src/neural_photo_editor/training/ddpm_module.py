@@ -29,7 +29,7 @@ class DDPMModule(PortraitModule):
     another number of processes, trains on the same ones.
 
     Args:
-        network: eps_theta(x_t, t), see `networks.denoising_unet`.
+        network: puts out eps or v, as the schedule says; see `networks.denoising_unet`.
         schedule: the noise schedule.
         seed: of the training noise, the fixed validation noise and the sample grid.
         sample_steps: DDIM steps of the sample grid.

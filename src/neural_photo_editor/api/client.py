@@ -158,6 +158,7 @@ class EditClient(_BaseClient):
         steps: int | None = None,
         sampler: str | None = None,
         seed: int | None = None,
+        detail: str | None = None,
     ) -> EditResult:
         """Return the photo with its marked pixels repainted; raises EditError.
 
@@ -175,6 +176,7 @@ class EditClient(_BaseClient):
                 steps=steps,
                 sampler=sampler,
                 seed=seed,
+                detail=detail,
             )
         )
         assert isinstance(result, EditResult)
@@ -251,6 +253,7 @@ class AsyncEditClient(_BaseClient):
         steps: int | None = None,
         sampler: str | None = None,
         seed: int | None = None,
+        detail: str | None = None,
     ) -> EditResult:
         """Return the photo with its marked pixels repainted; raises EditError.
 
@@ -268,6 +271,7 @@ class AsyncEditClient(_BaseClient):
                 steps=steps,
                 sampler=sampler,
                 seed=seed,
+                detail=detail,
             )
         )
         assert isinstance(result, EditResult)

@@ -17,6 +17,7 @@ MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 
 Sampler = Literal["ddpm", "ddim"]
+DetailSource = Literal["photo", "model"]
 ResponseFormat = Literal["image", "json"]
 
 REGION_NAMES = (
@@ -85,6 +86,9 @@ class EditRequest(_Request):
     sampler: Sampler | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     """The same seed and request give the same image; left out, the server draws and reports one."""
+    detail: DetailSource | None = None
+    """Where fine detail comes from: the photo's own pixels, recolored, or the models. Left out, a
+    ``color`` of moderate strength keeps the photo's, and everything else is drawn anew."""
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
@@ -193,6 +197,7 @@ class EditMetadata(ResultMetadata):
         timestep: diffusion step the edit started from.
         strength: the same on the 0..1 scale.
         mask_pixels: number of pixels that were allowed to change.
+        detail: where the fine detail came from, "photo" or "model".
         crop: (left, top, right, bottom) of the square the model worked on, in photo pixels; it may
             reach beyond the photo.
     """
@@ -204,6 +209,7 @@ class EditMetadata(ResultMetadata):
     timestep: int
     strength: float
     mask_pixels: int | None = None
+    detail: str | None = None
     crop: tuple[int, int, int, int] | None = None
 
 

@@ -75,6 +75,7 @@ def _request(
         steps=options.steps,
         sampler=options.sampler,
         seed=options.seed,
+        detail=options.detail,
     )
 
 
@@ -117,6 +118,11 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--steps", type=int, help="network evaluations: more is slower and finer")
     edit.add_argument("--sampler", choices=("ddpm", "ddim"))
     edit.add_argument("--seed", type=int, help="repeat an edit exactly")
+    edit.add_argument(
+        "--detail",
+        choices=("photo", "model"),
+        help="keep the photo's own fine detail, or draw it anew (default: photo for --color)",
+    )
     return parser
 
 

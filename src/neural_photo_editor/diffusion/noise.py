@@ -1,9 +1,11 @@
 """Noise that is a function of what it is for: a request's seed and use, or a training sample."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from neural_photo_editor.common.seeding import derive_seed
 
@@ -58,6 +60,28 @@ def training_noise(
         t[row] = torch.randint(1, num_timesteps + 1, (), generator=generator)
         eps[row] = torch.randn(tuple(shape), generator=generator)
     return t.to(device, non_blocking=True), eps.to(device, non_blocking=True)
+
+
+def without_low_frequencies(eps: Tensor, *, sigma: float, amount: float) -> Tensor:
+    """Take from noise a share of what a Gaussian blur of it holds.
+
+    Args:
+        eps: float, (C, H, W).
+        sigma: standard deviation of the Gaussian, in pixels, > 0.
+        amount: 0 leaves the noise white; 1 leaves hardly anything of wavelengths above
+            2 pi sigma pixels (1 - exp(-2 pi^2 sigma^2 f^2) of frequency f).
+
+    Returns:
+        As ``eps``, with the image's border reflected.
+    """
+    height, width = eps.shape[-2:]
+    radius = min(math.ceil(3.0 * sigma), height - 1, width - 1)
+    offsets = torch.arange(-radius, radius + 1, dtype=eps.dtype, device=eps.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = F.pad(eps.unsqueeze(1), (radius,) * 4, mode="reflect")
+    low = F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    return eps - amount * low.squeeze(1)
 
 
 def _generator(*parts: int | str) -> torch.Generator:

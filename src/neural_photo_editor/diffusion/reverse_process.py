@@ -29,6 +29,8 @@ class EditPlan:
         sampler: "ddpm" (ancestral) or "ddim".
         seed: the only source of the item's noise; any integer.
         eta: DDIM's noise scale in 0..1 (0 is deterministic); "ddpm" ignores it.
+        color_fidelity: how far the start noise spares the local mean colors of what is painted, in
+            0..1; see `masked_editing`. 0 is white noise.
     """
 
     t0: int
@@ -36,6 +38,7 @@ class EditPlan:
     sampler: SamplerName = "ddpm"
     seed: int = 0
     eta: float = 0.0
+    color_fidelity: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= self.t0:
@@ -46,6 +49,10 @@ class EditPlan:
             raise ValueError(f"sampler is {self.sampler!r}; choose 'ddpm' or 'ddim'")
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta is {self.eta}; choose a number from 0 to 1")
+        if not 0.0 <= self.color_fidelity <= 1.0:
+            raise ValueError(
+                f"color_fidelity is {self.color_fidelity}; choose a number from 0 to 1"
+            )
 
     @property
     def noise_scale(self) -> float:

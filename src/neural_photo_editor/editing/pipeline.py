@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, decode_photo, encode_png
 from neural_photo_editor.api.errors import RequestError
@@ -27,13 +27,17 @@ from neural_photo_editor.artifacts.bundle import ServingDefaults, load_bundle
 from neural_photo_editor.diffusion.masked_editing import masked_edit
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.editing.jobs import Job, answer, run_batched_stage, run_stage
-from neural_photo_editor.editing.preparation import prepare_edit
+from neural_photo_editor.editing.preparation import PreparedEdit, prepare_edit
 from neural_photo_editor.editing.segmentation import segment_photos, summarize_regions
 from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
 from neural_photo_editor.imaging.compositing import composite
-from neural_photo_editor.imaging.geometry import SquareCrop, put_back, resize
-from neural_photo_editor.imaging.masks import MAX_FEATHER_PX
+from neural_photo_editor.imaging.edit_transfer import transfer_edit
+from neural_photo_editor.imaging.geometry import Box, SquareCrop, put_back, resize
+from neural_photo_editor.imaging.masks import MAX_FEATHER_PX, mask_coverage
 from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo, to_model_range
+
+TRANSFER_WINDOW = 1 / 4
+"""Side of the windows in which a color change is fitted, as a share of the square's side."""
 
 
 class EditPipeline:
@@ -180,8 +184,24 @@ class EditPipeline:
         assert job.pixels is not None
         assert job.edit is not None
         crop = job.edit.crop
+        if job.edit.detail == "photo":
+            job.pixels = self._recolored(job.decoded, job.edit, square=job.pixels)
+            return
         square = enlarge_square(self.upscaler, job.pixels, scale=self.scale, side=crop.side)
         job.pixels = put_back(square, crop)
+
+    def _recolored(self, photo: DecodedPhoto, edit: PreparedEdit, *, square: Tensor) -> Tensor:
+        """Return the crop's own pixels with the color change of the edited square."""
+        top, left, bottom, right = edit.crop.box
+        rows, columns = _rows_and_columns(edit.crop.visible(self.resolution))
+        coverage = mask_coverage(edit.mask, edit.crop, resolution=self.resolution)
+        return transfer_edit(
+            photo_to_tensor(photo.rgb[top:bottom, left:right]).to(self.device),
+            before=edit.x_0.to(self.device)[..., rows, columns],
+            after=square[..., rows, columns],
+            weight=coverage.to(self.device)[..., rows, columns],
+            radius=max(1, round(TRANSFER_WINDOW * self.resolution / 2)),
+        )
 
     def _upscale(self, job: Job) -> None:
         low = photo_to_tensor(job.decoded.rgb).to(self.device)
@@ -240,6 +260,7 @@ class EditPipeline:
             timestep=edit.plan.t0,
             strength=round(edit.strength, 6),
             mask_pixels=int(edit.mask.sum()),
+            detail=edit.detail,
             crop=_square_box(edit.crop),
         )
         image = encode_png(result, alpha=photo.alpha, icc_profile=photo.icc_profile)
@@ -249,6 +270,11 @@ class EditPipeline:
 def _resize_alpha(alpha: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     channels = resize(to_model_range(alpha)[None, None].expand(1, 3, -1, -1), size)
     return tensor_to_photo(channels)[..., 0]
+
+
+def _rows_and_columns(box: Box) -> tuple[slice, slice]:
+    top, left, bottom, right = box
+    return slice(top, bottom), slice(left, right)
 
 
 def _square_box(crop: SquareCrop) -> tuple[int, int, int, int]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, decode_mask, decode_strokes
 from neural_photo_editor.api.errors import RequestError
-from neural_photo_editor.api.schema import EditRequest
+from neural_photo_editor.api.schema import DetailSource, EditRequest
 from neural_photo_editor.artifacts.bundle import ServingDefaults
 from neural_photo_editor.common.regions import REGION_NAMES, region_id
 from neural_photo_editor.diffusion.masked_editing import EditPlan
@@ -24,6 +24,9 @@ from neural_photo_editor.imaging.value_range import photo_to_tensor
 FILL_STRENGTH = 1.0
 """Default strength without paint: what the mask covers is to be replaced, not kept."""
 
+TRANSFER_STRENGTH = 0.5
+"""Up to here recoloring keeps the photo's own detail: a stronger edit is to draw new detail."""
+
 _DRAWN_SEEDS = 2**32
 
 
@@ -36,6 +39,7 @@ class PreparedEdit:
         crop: the square of the photo the model works on.
         plan: start, steps, sampler and seed.
         strength: the plan's start on the 0..1 scale.
+        detail: where the result's fine detail comes from: "photo" or "model".
         x_0, u_0: the square of the photo and of the painted photo, float, (1, 3, R, R).
         model_mask: bool, (1, 1, R, R).
     """
@@ -44,6 +48,7 @@ class PreparedEdit:
     crop: SquareCrop
     plan: EditPlan
     strength: float
+    detail: DetailSource
     x_0: Tensor
     u_0: Tensor
     model_mask: Tensor
@@ -78,6 +83,7 @@ def prepare_edit(
         crop=crop,
         plan=plan,
         strength=strength,
+        detail=_detail_source(request, strength=strength),
         x_0=cut_out(photo_to_tensor(photo.rgb), crop, resolution=resolution),
         u_0=cut_out(photo_to_tensor(painted), crop, resolution=resolution),
         model_mask=mask_to_model(mask, crop, resolution=resolution),
@@ -120,7 +126,18 @@ def plan_edit(
         )
     seed = secrets.randbelow(_DRAWN_SEEDS) if request.seed is None else request.seed
     sampler = request.sampler or defaults.sampler
-    return EditPlan(t0=t0, steps=steps, sampler=sampler, seed=seed), strength
+    # The stronger the edit, the less it owes to the paint; without paint it owes it nothing.
+    fidelity = min(1.0, 2.0 * (1.0 - strength)) if has_paint else 0.0
+    plan = EditPlan(t0=t0, steps=steps, sampler=sampler, seed=seed, color_fidelity=fidelity)
+    return plan, strength
+
+
+def _detail_source(request: EditRequest, *, strength: float) -> DetailSource:
+    """A color leaves the structure as it is, so the photo has better detail than any model."""
+    if request.detail is not None:
+        return request.detail
+    recolors = request.color is not None and strength <= TRANSFER_STRENGTH
+    return "photo" if recolors else "model"
 
 
 def _edit_mask(

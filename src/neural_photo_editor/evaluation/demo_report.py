@@ -33,7 +33,7 @@ def demo_checks(
     Args:
         evaluations: by kind.
         edits: the edits made by the server.
-        require: bounds ``mean_iou``, ``psnr_gain`` (dB), ``hair_movement``,
+        require: bounds ``mean_iou``, ``psnr_gain`` (dB), ``movement``, ``patches``,
             ``hair_detail`` and ``hair_shading``.
     """
     mean_iou = evaluations["segmenter"].metrics["mean_iou"]
@@ -46,16 +46,17 @@ def demo_checks(
         title = shown.edit.title
         outside = shown.max_difference_outside
         checks.append(Check(f"{title}: largest change outside the mask", outside, 0, "at most"))
-        if shown.edit.regions == ("hair",):
-            assert shown.movement is not None
-            assert shown.detail is not None
-            assert shown.shading is not None
-            movement, detail = require["hair_movement"], require["hair_detail"]
+        if shown.movement is not None and shown.patches is not None:
+            movement, patches = require["movement"], require["patches"]
             checks.append(
                 Check(f"{title}: share of the way to the paint", shown.movement, movement)
             )
+            checks.append(Check(f"{title}: patches of color", shown.patches, patches, "at most"))
+        if shown.edit.regions == ("hair",):
+            assert shown.detail is not None
+            assert shown.shading is not None
+            detail, shading = require["hair_detail"], require["hair_shading"]
             checks.append(Check(f"{title}: fine contrast kept", shown.detail, detail))
-            shading = require["hair_shading"]
             checks.append(Check(f"{title}: light and shade kept", shown.shading, shading))
     return checks
 

@@ -99,6 +99,32 @@ def shading_kept(original: Photo, result: Photo, mask: Mask) -> float:
     return float(((before - before.mean()) * (after - after.mean())).mean() / spread)
 
 
+def color_patches(painted: Photo, result: Photo, mask: Mask) -> float:
+    """Return how patchy the result's color is where the paint's is not, 0..255; 0 = not at all.
+
+    The difference of chroma (RGB minus luma) between result and painted photo, averaged over 9x9
+    pixels of the mask, varies from place to place: the root of that variance, all channels
+    summed. A color that differs from the paint everywhere alike, lighter or darker places and
+    fine grain do not count.
+
+    Args:
+        painted: the photo with its paint, uint8, (H, W, 3).
+        result: uint8, (H, W, 3).
+        mask: bool, (H, W); True = edit.
+
+    Raises:
+        ValueError: the sizes differ or the mask is empty.
+    """
+    _check_sizes(painted, result, mask)
+    if not mask.any():
+        raise ValueError("the mask is empty: it has no color")
+    difference = result.astype(float) - painted
+    chroma = difference - (difference @ LUMA)[..., None]
+    coverage = _box_mean(mask.astype(float))[mask]
+    local = np.stack([_box_mean(chroma[..., c] * mask)[mask] / coverage for c in range(3)], axis=-1)
+    return float(np.sqrt(local.var(axis=0).sum()))
+
+
 def _relative_contrast(photo: Photo, where: Mask) -> float:
     luma = photo.astype(float) @ LUMA
     return float((luma - _box_mean(luma))[where].std() / max(luma[where].mean(), 1.0))

@@ -18,6 +18,7 @@ from neural_photo_editor.evaluation.edit_checks import (
     Mask,
     Photo,
     color_movement,
+    color_patches,
     detail_kept,
     max_difference_outside,
     shading_kept,
@@ -47,6 +48,7 @@ class ShowcaseEdit:
     mask: Mask | None = None
     color: str | None = None
     strokes: NDArray[np.uint8] | None = None
+    sampler: str | None = None
     seed: int = 0
 
 
@@ -61,6 +63,7 @@ class ShownEdit:
         movement: share of the way to the paint's color; None for a fill.
         detail: share of the fine contrast that stayed; None for a fill.
         shading: correlation of light and shade before and after; None for a fill.
+        patches: variation of the result's color where the paint has none; None for a fill.
         facts: what the server says about it.
     """
 
@@ -70,6 +73,7 @@ class ShownEdit:
     movement: float | None
     detail: float | None
     shading: float | None
+    patches: float | None
     facts: dict[str, str]
 
 
@@ -100,7 +104,7 @@ def choose_edits(*, portrait_seed: int, resolution: int) -> list[ShowcaseEdit]:
         for name, color in (("copper", "#c2571f"), ("blond", "#e0b45a"), ("violet", "#7d4bb3"))
     ]
     photo = find(_shows_the_mouth).photo
-    edits.append(ShowcaseEdit("lips", "Lips, red", photo, 150, ("lip",), color="#c01838"))
+    edits.append(ShowcaseEdit("lips", "Lips, red", photo, 100, ("lip",), color="#c01838"))
     photo = find(_has_light_skin).photo
     whole_face = ("skin", "nose", "ear", "neck")
     edits.append(ShowcaseEdit("skin", "Skin, tanned", photo, 100, whole_face, color="#a8683f"))
@@ -109,14 +113,16 @@ def choose_edits(*, portrait_seed: int, resolution: int) -> list[ShowcaseEdit]:
         strokes = beanie_strokes(portrait.labels, color=color)
         title = f"Hat by free-hand strokes, {name}"
         edits.append(ShowcaseEdit(f"hat-{name}", title, portrait.photo, 200, strokes=strokes))
-    portrait = find(_shows_the_mouth)
-    mask = _disk(portrait.labels, ("lip", "mouth"), grow=1.35)
-    edits.append(ShowcaseEdit("fill-mouth", "Mouth erased", portrait.photo, 400, mask=mask))
-    portrait = find(_shows_the_mouth)
-    left = portrait.labels.copy()
-    left[:, left.shape[1] // 2 :] = 0
-    mask = _disk(left, ("eye", "brow"), grow=1.25)
-    edits.append(ShowcaseEdit("fill-eye", "An eye erased", portrait.photo, 400, mask=mask))
+    for name, title, marked in (
+        ("scratch", "A scratch erased", _scratch),
+        ("mouth", "A mouth erased", _mouth),
+    ):
+        portrait = find(_shows_the_mouth)
+        mask = marked(portrait.labels)
+        # Filling is drawing anew: fresh noise at every step makes the parts fit each other.
+        edits.append(
+            ShowcaseEdit(f"fill-{name}", title, portrait.photo, 475, mask=mask, sampler="ddpm")
+        )
     return edits
 
 
@@ -136,6 +142,7 @@ def _run_edit(client: EditClient, edit: ShowcaseEdit, picture: Path) -> ShownEdi
         strokes=edit.strokes,
         color=edit.color,
         timestep=edit.timestep,
+        sampler=edit.sampler,
         seed=edit.seed,
     )
     duration_s = time.perf_counter() - start
@@ -153,20 +160,23 @@ def _run_edit(client: EditClient, edit: ShowcaseEdit, picture: Path) -> ShownEdi
         "strength": f"{made.strength:.2f}",
         "sampler": f"{made.sampler}, {made.steps} steps",
         "seed": str(made.seed),
+        "detail": str(made.detail),
         "answered in": f"{duration_s:.1f} s",
         **{name: f"{value:.0f} ms" for name, value in made.timings_ms.items()},
     }
-    movement = detail = shading = None
+    movement = detail = shading = patches = None
     if paint is not None:
         movement = color_movement(edit.photo, result, mask, paint=paint)
         detail = detail_kept(edit.photo, result, mask)
         shading = shading_kept(edit.photo, result, mask)
+        patches = color_patches(painted, result, mask)
         facts["color moved"] = f"{100 * movement:.0f} %"
         facts["detail kept"] = f"{100 * detail:.0f} %"
         facts["shading kept"] = f"{shading:.2f}"
+        facts["color patches"] = f"{patches:.1f}"
     outside = max_difference_outside(edit.photo, result, mask)
     facts["largest change outside"] = str(outside)
-    return ShownEdit(edit, picture, outside, movement, detail, shading, facts)
+    return ShownEdit(edit, picture, outside, movement, detail, shading, patches, facts)
 
 
 def _marked_pixels(client: EditClient, edit: ShowcaseEdit) -> Mask:
@@ -215,9 +225,22 @@ def _has_light_skin(portrait: Portrait) -> bool:
     return _shows_the_mouth(portrait) and bool(skin.mean() > 170)
 
 
-def _disk(labels: NDArray[np.uint8], regions: Sequence[str], *, grow: float) -> Mask:
-    """Return an ellipse around regions, ``grow`` times their half sides, at least 6 pixels."""
-    rows, columns = np.nonzero(np.isin(labels, [region_id(name) for name in regions]))
+def _scratch(labels: NDArray[np.uint8]) -> Mask:
+    """Return a line across hair, forehead and cheek, a sixteenth of the picture wide."""
+    rows, columns = np.nonzero(labels > 0)
+    side = labels.shape[0]
+    top, left = rows.min() + 0.02 * side, columns.min() + 0.1 * side
+    way = np.array([0.5 * side, 0.4 * side])  # Down and to the right.
+    y, x = np.mgrid[:side, :side]
+    along = np.clip(((y - top) * way[0] + (x - left) * way[1]) / (way @ way), 0.0, 1.0)
+    distance = np.hypot(y - top - along * way[0], x - left - along * way[1])
+    mask: Mask = distance <= side / 32
+    return mask
+
+
+def _mouth(labels: NDArray[np.uint8], *, grow: float = 1.35) -> Mask:
+    """Return an ellipse, ``grow`` times the mouth's half sides, at least 6 pixels."""
+    rows, columns = np.nonzero(np.isin(labels, [region_id("lip"), region_id("mouth")]))
     half = [max(6.0, grow * (side.max() - side.min() + 1) / 2) for side in (rows, columns)]
     center = [(side.max() + side.min()) / 2 for side in (rows, columns)]
     y, x = np.ogrid[: labels.shape[0], : labels.shape[1]]

@@ -1,5 +1,7 @@
 """Masks: 1 = edit, 0 = keep, as bool (H, W) arrays at the photo's own size."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -35,12 +37,31 @@ def mask_to_model(mask: Mask, crop: SquareCrop, *, resolution: int) -> Tensor:
     Returns:
         bool, (1, 1, resolution, resolution).
     """
+    # Adaptive bins run from floor to ceil of their edges: every pixel touched counts.
+    return _pooled(mask, crop, resolution=resolution, pool=F.adaptive_max_pool2d) > 0.5
+
+
+def mask_coverage(mask: Mask, crop: SquareCrop, *, resolution: int) -> Tensor:
+    """Return which share of each pixel of a square is masked; arguments as `mask_to_model`.
+
+    Returns:
+        float32, (1, 1, resolution, resolution), in [0, 1].
+    """
+    return _pooled(mask, crop, resolution=resolution, pool=F.adaptive_avg_pool2d)
+
+
+def _pooled(
+    mask: Mask,
+    crop: SquareCrop,
+    *,
+    resolution: int,
+    pool: Callable[[Tensor, tuple[int, int]], Tensor],
+) -> Tensor:
     top, left, bottom, right = crop.box
     box = crop.visible(resolution)
     inner = torch.from_numpy(mask[top:bottom, left:right].astype(np.float32))[None, None]
-    # Adaptive bins run from floor to ceil of their edges: every pixel touched counts.
-    coverage = F.adaptive_max_pool2d(inner, (box[2] - box[0], box[3] - box[1]))
-    return fill_square(coverage, box, resolution=resolution) > 0.5
+    pooled = pool(inner, (box[2] - box[0], box[3] - box[1]))
+    return fill_square(pooled, box, resolution=resolution)
 
 
 def feather_inside(mask: Mask, *, radius_px: int) -> NDArray[np.float32]:

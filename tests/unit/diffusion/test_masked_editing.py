@@ -99,6 +99,41 @@ def test_the_start_is_the_painted_photo_noised_to_t0() -> None:
     assert torch.equal(seen[0], expected)
 
 
+def test_color_fidelity_takes_the_low_frequencies_out_of_the_start_noise() -> None:
+    u_0 = torch.full((1, 3, 64, 64), 0.3)
+    seen: list[Tensor] = []
+
+    def spy(x_t: Tensor, t: Tensor) -> Tensor:
+        seen.append(x_t.clone())
+        return elementwise_model(x_t, t)
+
+    mask = torch.ones((1, 1, 64, 64), dtype=torch.bool)
+    for fidelity in (0.0, 0.5, 1.0):
+        plan = EditPlan(t0=200, steps=1, seed=11, color_fidelity=fidelity)
+        masked_edit(spy, u_0, x_0=u_0, mask=mask, plans=[plan], schedule=SCHEDULE)
+    scale, noise = SCHEDULE.alpha_bar[200].sqrt(), (1 - SCHEDULE.alpha_bar[200]).sqrt()
+    white, half, spared = (((x_t - scale * u_0) / noise).float() for x_t in seen)
+
+    # Means over blocks of 8 pixels: white noise has a deviation of 1/8 of its own.
+    def block_means(eps: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(eps, 8)
+
+    assert float(block_means(white).std()) == pytest.approx(1 / 8, rel=0.15)
+    assert float(block_means(spared).std()) < 0.5 / 8
+    torch.testing.assert_close(half, (white + spared) / 2, atol=1e-5, rtol=0)
+    # In frequency space: exp(-2 pi^2 sigma^2 f^2) of each frequency is gone, sigma = 2 pixels.
+    frequency = torch.fft.fftfreq(64)
+    squared = frequency[:, None] ** 2 + frequency[None, :] ** 2
+    kept = 1 - torch.exp(-2 * torch.pi**2 * 2.0**2 * squared)
+    ratio = torch.fft.fft2(spared).abs().square().mean((0, 1)) / torch.fft.fft2(
+        white
+    ).abs().square().mean((0, 1))
+    fine = squared > 0.2**2
+    assert float((ratio[fine] - kept[fine] ** 2).abs().mean()) < 0.05
+    coarse = (squared < 0.03**2) & (squared > 0)
+    assert float(ratio[coarse].mean()) < 0.15
+
+
 def test_gaussian_data_is_reproduced_inside_the_mask() -> None:
     """With a constant photo of value 0.2 kept outside, the inside still becomes N(-0.1, 0.3^2)."""
     mean, std = -0.1, 0.3
@@ -159,7 +194,8 @@ def test_bad_arguments_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"steps": 0}, {"steps": 11}, {"sampler": "euler"}, {"eta": 1.5}]
+    "options",
+    [{"steps": 0}, {"steps": 11}, {"sampler": "euler"}, {"eta": 1.5}, {"color_fidelity": -0.1}],
 )
 def test_bad_plans_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="choose"):

@@ -137,6 +137,35 @@ def test_the_paint_arrives_in_the_photo() -> None:
     assert np.linalg.norm(after - wanted) < 0.5 * np.linalg.norm(before - wanted)
 
 
+def test_recoloring_keeps_the_photos_own_strands() -> None:
+    stripes = np.where(np.arange(200) % 2, 30, 0)[None, :, None]
+    photo = np.broadcast_to(np.array([90, 60, 40]) + stripes, (200, 200, 3)).astype(np.uint8)
+    inside = _mask(200, 200)
+
+    def stripes_left(**fields: Any) -> float:
+        edited = _decode(_one(_pipeline(), _edit_request(photo, strength=0.3, **fields)).image)
+        odd, even = inside & (np.arange(200) % 2 == 1), inside & (np.arange(200) % 2 == 0)
+        return float(edited[odd].mean() - edited[even].mean())
+
+    assert stripes_left(color="#1060f0") > 20
+    # The model has 32 pixels for 200: it cannot know of stripes.
+    assert abs(stripes_left(color="#1060f0", detail="model")) < 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        ({"color": "#1060f0"}, "photo"),
+        ({"color": "#1060f0", "strength": 0.8}, "model"),
+        ({"color": "#1060f0", "strength": 0.8, "detail": "photo"}, "photo"),
+        ({"color": "#1060f0", "detail": "model"}, "model"),
+        ({}, "model"),
+    ],
+)
+def test_the_receipt_says_where_the_detail_comes_from(fields: dict[str, Any], detail: str) -> None:
+    assert _one(_pipeline(), _edit_request(_photo(), **fields)).metadata.detail == detail
+
+
 def test_a_batch_of_different_edits_equals_each_alone() -> None:
     pipeline = _pipeline()
     requests: list[Any] = [

@@ -5,6 +5,7 @@ from scipy.ndimage import uniform_filter
 from neural_photo_editor.evaluation.edit_checks import (
     LUMA,
     color_movement,
+    color_patches,
     detail_kept,
     max_difference_outside,
     shading_kept,
@@ -75,6 +76,27 @@ def test_shading_is_kept_by_another_color_but_not_by_noise(photo: np.ndarray) ->
     expected = np.corrcoef((photo @ LUMA)[MASK], (noise @ LUMA)[MASK])[0, 1]
     assert shading_kept(photo, noise, MASK) == pytest.approx(expected)
     assert shading_kept(photo, np.full_like(photo, 9), MASK) == 0.0
+
+
+def test_patches_of_another_hue_count_and_grain_and_shade_do_not(photo: np.ndarray) -> None:
+    painted = np.full_like(photo, 120)
+    painted[MASK] = (180, 90, 60)
+    assert color_patches(painted, painted, MASK) == 0.0
+
+    def changed(change: np.ndarray) -> np.ndarray:
+        return np.where(MASK[..., None], painted + change, painted).astype(np.uint8)
+
+    x = np.arange(40)[None, :, None]
+    hue = np.array([0.114, 0.0, -0.299]) * 100  # No luma: 0.299 * 11.4 = 0.114 * 29.9 of it.
+    halves = changed(np.rint(np.where(x < 20, 1, -1) * hue).astype(int))
+    # Each side departs by the length of the change, less where the window sees both.
+    assert 0.6 < color_patches(painted, halves, MASK) / np.linalg.norm(hue) < 1.0
+    everywhere = changed(np.rint(hue).astype(int))
+    darker_places = changed(np.broadcast_to(np.where(x < 20, -30, 0), photo.shape))
+    assert color_patches(painted, everywhere, MASK) == pytest.approx(0.0, abs=1e-6)
+    assert color_patches(painted, darker_places, MASK) == pytest.approx(0.0, abs=0.1)
+    grain = changed(np.random.default_rng(3).integers(-20, 21, photo.shape))
+    assert color_patches(painted, grain, MASK) < 0.2 * np.sqrt(3 * 40**2 / 12)
 
 
 def test_what_cannot_be_measured_is_refused(photo: np.ndarray) -> None:

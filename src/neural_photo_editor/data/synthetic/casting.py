@@ -101,8 +101,8 @@ def _clipped(rng: np.random.Generator, mean: float, spread: float) -> float:
 def _draw_pose(rng: np.random.Generator, *, hat: bool) -> Pose:
     return Pose(
         shift_x=_clipped(rng, 0.0, 0.035),
-        shift_y=_clipped(rng, 0.12 if hat else 0.07, 0.025),
-        scale=_clipped(rng, 0.655, 0.02),
+        shift_y=_clipped(rng, 0.095 if hat else 0.035, 0.025),
+        scale=_clipped(rng, 0.75, 0.023),
         roll=_clipped(rng, 0.0, 0.06),
         yaw=_clipped(rng, 0.0, 0.15),
         pitch=_clipped(rng, 0.0, 0.06),
@@ -172,11 +172,11 @@ def _draw_hair(rng: np.random.Generator, *, tone: float) -> Hair:
     style = _pick(rng, HAIR_STYLES)
     shade = float(rng.beta(1.0, 1.25 + 0.3 * tone)) * len(NATURAL_HAIR)
     base = NATURAL_HAIR[min(int(shade), len(NATURAL_HAIR) - 1)]
-    if rng.random() < 0.12:
+    if rng.random() < 0.25:
         base = DYED_HAIR[int(rng.integers(len(DYED_HAIR)))]
     base = _pick_color(rng, (base,), 0.08)
     tips = base
-    if rng.random() < 0.2:
+    if rng.random() < 0.1:
         tips = mix_color(base, _pick_color(rng, NATURAL_HAIR[5:9] + DYED_HAIR, 0.05), 0.6)
     fringe = _pick(rng, {"none": 0.5, "swept": 0.3, "straight": 0.2})
     if style in ("quiff", "buzz", "afro", "bun", "bald"):

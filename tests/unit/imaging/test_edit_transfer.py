@@ -1,0 +1,110 @@
+"""Edit transfer against least squares solved one window at a time, and its exact cases."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from neural_photo_editor.imaging.edit_transfer import (
+    LUMA,
+    RIDGE,
+    fit_color_change,
+    transfer_edit,
+)
+from neural_photo_editor.imaging.geometry import resize
+
+
+def _image(size: int, *, seed: int = 0) -> Tensor:
+    return torch.rand((1, 3, size, size), generator=torch.Generator().manual_seed(seed)) - 0.5
+
+
+def _luma(image: Tensor) -> Tensor:
+    return (image * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+
+
+def test_an_edit_that_changes_nothing_leaves_the_photo_bit_for_bit() -> None:
+    photo, small = _image(40), _image(10, seed=1)
+    weight = torch.ones(1, 1, 10, 10)
+    edited = transfer_edit(photo, before=small, after=small.clone(), weight=weight, radius=2)
+    assert torch.equal(edited, photo)
+
+
+def test_a_global_affine_change_of_color_arrives_exactly_up_to_the_ridge() -> None:
+    photo = _image(64)
+    before = resize(photo, (16, 16))
+    gain = torch.tensor([0.5, -0.3, 0.2]).view(1, 3, 1, 1)
+    offset = torch.tensor([-0.1, 0.2, 0.05]).view(1, 3, 1, 1)
+    after = before + gain * _luma(before) + offset
+    weight = torch.ones(1, 1, 16, 16)
+    edited = transfer_edit(photo, before=before, after=after, weight=weight, radius=4)
+    expected = photo + gain * _luma(photo) + offset
+    # The ridge shrinks the gain by RIDGE / variance: 4e-4 against some 2e-3.
+    shrunk = float(_luma(before).var() / (_luma(before).var() + RIDGE))
+    assert (edited - expected).abs().max() < (1 - shrunk) * 0.5 + 0.02
+    assert (edited - expected).mean().abs() < 0.005
+
+
+def test_the_fit_of_a_window_is_weighted_ridge_regression() -> None:
+    before, after = _image(9, seed=2), _image(9, seed=3)
+    weight = torch.rand((1, 1, 9, 9), generator=torch.Generator().manual_seed(4))
+    radius = 2
+
+    def solve(row: int, column: int) -> np.ndarray:
+        """(gain, offset) of each channel from the normal equations, float64."""
+        rows = slice(max(row - radius, 0), row + radius + 1)
+        columns = slice(max(column - radius, 0), column + radius + 1)
+        x = _luma(before)[0, 0, rows, columns].double().numpy().ravel()
+        y = (after - before)[0, :, rows, columns].double().numpy().reshape(3, -1).T
+        w = weight[0, 0, rows, columns].double().numpy().ravel()
+        w = w / w.sum()
+        design = np.stack([x, np.ones_like(x)], axis=1)
+        normal = design.T @ (w[:, None] * design) + np.diag([RIDGE, 0.0])
+        return np.linalg.solve(normal, design.T @ (w[:, None] * y))
+
+    fits = np.array([[solve(row, column) for column in range(9)] for row in range(9)])
+    # What a pixel gets is the weighted mean of the fits of the windows that cover it.
+    window = np.s_[2:7, 2:7]
+    shares = weight[0, 0].double().numpy()[window][..., None, None]
+    expected = (shares * fits[window]).sum(axis=(0, 1)) / shares.sum()
+    gain, offset = fit_color_change(before, after, weight=weight, radius=radius)
+    np.testing.assert_allclose(gain[0, :, 4, 4].numpy(), expected[0], atol=1e-4)
+    np.testing.assert_allclose(offset[0, :, 4, 4].numpy(), expected[1], atol=1e-4)
+
+
+def test_fine_strands_stay_when_the_small_edit_has_none() -> None:
+    stripes = torch.tensor([-0.5, -0.3]).repeat(64).expand(1, 3, 128, 128)
+    photo = stripes + torch.linspace(-0.2, 0.2, 128).view(1, 1, 128, 1)
+    before = resize(photo, (16, 16))
+    after = before + torch.tensor([0.6, 0.3, -0.1]).view(1, 3, 1, 1)
+    weight = torch.ones(1, 1, 16, 16)
+    edited = transfer_edit(photo, before=before, after=after, weight=weight, radius=2)
+    contrast = (edited[..., 1::2] - edited[..., ::2]).mean()
+    assert contrast == pytest.approx(0.2, abs=0.01)
+    assert (edited - photo).mean(dim=(0, 2, 3)).tolist() == pytest.approx(
+        [0.6, 0.3, -0.1], abs=0.01
+    )
+
+
+def test_pixels_without_weight_have_no_say_and_far_ones_do_not_change() -> None:
+    photo = _image(64)
+    before = resize(photo, (16, 16))
+    after = before + 0.3
+    weight = torch.zeros(1, 1, 16, 16)
+    weight[..., :4] = 1.0
+    after[..., 4:] = 0.9
+    edited = transfer_edit(photo, before=before, after=after, weight=weight, radius=2)
+    torch.testing.assert_close(edited[..., :14], photo[..., :14] + 0.3, atol=1e-4, rtol=0)
+    assert torch.equal(edited[..., 40:], photo[..., 40:])
+
+
+@pytest.mark.parametrize("small", [{"after": _image(8)}, {"weight": torch.ones(1, 1, 8, 8)}])
+def test_sizes_that_differ_are_refused(small: dict[str, Tensor]) -> None:
+    arguments = {"before": _image(9), "after": _image(9), "weight": torch.ones(1, 1, 9, 9)}
+    with pytest.raises(ValueError, match="differ in size"):
+        transfer_edit(_image(20), **{**arguments, **small}, radius=2)
+
+
+def test_a_radius_below_one_is_refused() -> None:
+    small = _image(8)
+    with pytest.raises(ValueError, match="radius is 0"):
+        transfer_edit(small, before=small, after=small, weight=torch.ones(1, 1, 8, 8), radius=0)

@@ -55,7 +55,7 @@ def muon(
         momentum=momentum,
         weight_decay=weight_decay,
         adamw_lr=adamw_lr,
-        adamw_betas=tuple(adamw_betas),
+        adamw_betas=(adamw_betas[0], adamw_betas[1]),
         adamw_wd=weight_decay,
     )
     return optimizer

@@ -124,6 +124,6 @@ def test_wrong_value_ends_the_command_with_a_message_and_no_traceback(tmp_path: 
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == os.EX_CONFIG, done.stderr
-    assert "configuration error: Invalid learning rate: -1" in done.stderr
+    assert "configuration error: lr=-1" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()

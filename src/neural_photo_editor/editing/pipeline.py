@@ -185,19 +185,19 @@ class EditPipeline:
         assert job.edit is not None
         crop = job.edit.crop
         if job.edit.detail == "photo":
-            job.pixels = self._recolored(job.decoded, job.edit, square=job.pixels)
+            job.pixels = self._recolored(job.edit, square=job.pixels)
             return
         square = enlarge_square(self.upscaler, job.pixels, scale=self.scale, side=crop.side)
         job.pixels = put_back(square, crop)
 
-    def _recolored(self, photo: DecodedPhoto, edit: PreparedEdit, *, square: Tensor) -> Tensor:
-        """Return the crop's own pixels with the color change of the edited square."""
+    def _recolored(self, edit: PreparedEdit, *, square: Tensor) -> Tensor:
+        """Return the painted photo's own pixels, colored as the model changed the paint."""
         top, left, bottom, right = edit.crop.box
         rows, columns = _rows_and_columns(edit.crop.visible(self.resolution))
         coverage = mask_coverage(edit.mask, edit.crop, resolution=self.resolution)
         return transfer_edit(
-            photo_to_tensor(photo.rgb[top:bottom, left:right]).to(self.device),
-            before=edit.x_0.to(self.device)[..., rows, columns],
+            photo_to_tensor(edit.painted[top:bottom, left:right]).to(self.device),
+            before=edit.u_0.to(self.device)[..., rows, columns],
             after=square[..., rows, columns],
             weight=coverage.to(self.device)[..., rows, columns],
             radius=max(1, round(TRANSFER_WINDOW * self.resolution / 2)),
@@ -248,7 +248,7 @@ class EditPipeline:
         top, left, bottom, right = edit.crop.box
         edited = photo.rgb.copy()
         edited[top:bottom, left:right] = tensor_to_photo(job.pixels)
-        result = composite(photo.rgb, edited, edit.mask, feather_px=self.defaults.feather_px)
+        result = composite(photo.rgb, edited, edit.mask, feather_px=edit.feather_px)
         height, width = photo.size
         metadata = EditMetadata(
             width=width,

@@ -27,6 +27,9 @@ FILL_STRENGTH = 1.0
 TRANSFER_STRENGTH = 0.5
 """Up to here recoloring keeps the photo's own detail: a stronger edit is to draw new detail."""
 
+REGION_FEATHER_PX = 1
+"""Soft edge of masks that are regions: theirs are real edges, and a rim left as it was shows."""
+
 _DRAWN_SEEDS = 2**32
 
 
@@ -40,6 +43,8 @@ class PreparedEdit:
         plan: start, steps, sampler and seed.
         strength: the plan's start on the 0..1 scale.
         detail: where the result's fine detail comes from: "photo" or "model".
+        feather_px: width of the soft edge inside the mask, in pixels of the photo.
+        painted: the whole photo with its paint, uint8, (H, W, 3).
         x_0, u_0: the square of the photo and of the painted photo, float, (1, 3, R, R).
         model_mask: bool, (1, 1, R, R).
     """
@@ -49,6 +54,8 @@ class PreparedEdit:
     plan: EditPlan
     strength: float
     detail: DetailSource
+    feather_px: int
+    painted: Photo
     x_0: Tensor
     u_0: Tensor
     model_mask: Tensor
@@ -84,6 +91,10 @@ def prepare_edit(
         plan=plan,
         strength=strength,
         detail=_detail_source(request, strength=strength),
+        feather_px=min(defaults.feather_px, REGION_FEATHER_PX)
+        if request.regions
+        else defaults.feather_px,
+        painted=painted,
         x_0=cut_out(photo_to_tensor(photo.rgb), crop, resolution=resolution),
         u_0=cut_out(photo_to_tensor(painted), crop, resolution=resolution),
         model_mask=mask_to_model(mask, crop, resolution=resolution),

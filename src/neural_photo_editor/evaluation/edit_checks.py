@@ -9,6 +9,9 @@ Mask = NDArray[np.bool_]
 LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of R, G, B in luma (ITU-R BT.601)."""
 
+DARK = 16.0
+"""Gray, 0..255, added before colors are compared: nearly black pixels have no hue to speak of."""
+
 
 def max_difference_outside(original: Photo, result: Photo, mask: Mask) -> int:
     """Return the largest change of a channel, 0..255, outside the mask.
@@ -102,10 +105,10 @@ def shading_kept(original: Photo, result: Photo, mask: Mask) -> float:
 def color_patches(painted: Photo, result: Photo, mask: Mask) -> float:
     """Return how patchy the result's color is where the paint's is not, 0..255; 0 = not at all.
 
-    The difference of chroma (RGB minus luma) between result and painted photo, averaged over 9x9
-    pixels of the mask, varies from place to place: the root of that variance, all channels
-    summed. A color that differs from the paint everywhere alike, lighter or darker places and
-    fine grain do not count.
+    Chromaticity (RGB divided by luma, times 128) of result and painted photo are compared after
+    averaging over 9x9 pixels of the mask; how much their difference varies from place to place
+    is the root of its variance, all channels summed. A color that differs from the paint
+    everywhere alike, lighter or darker places and fine grain do not count.
 
     Args:
         painted: the photo with its paint, uint8, (H, W, 3).
@@ -118,11 +121,15 @@ def color_patches(painted: Photo, result: Photo, mask: Mask) -> float:
     _check_sizes(painted, result, mask)
     if not mask.any():
         raise ValueError("the mask is empty: it has no color")
-    difference = result.astype(float) - painted
-    chroma = difference - (difference @ LUMA)[..., None]
-    coverage = _box_mean(mask.astype(float))[mask]
-    local = np.stack([_box_mean(chroma[..., c] * mask)[mask] / coverage for c in range(3)], axis=-1)
-    return float(np.sqrt(local.var(axis=0).sum()))
+    difference = _local_chromaticity(result, mask) - _local_chromaticity(painted, mask)
+    return float(np.sqrt(difference.var(axis=0).sum()))
+
+
+def _local_chromaticity(photo: Photo, mask: Mask) -> NDArray[np.float64]:
+    """Return RGB over luma of each masked pixel's surroundings in the mask, (N, 3), times 128."""
+    local = np.stack([_box_mean(photo[..., c] * mask)[mask] for c in range(3)], axis=-1)
+    local /= _box_mean(mask.astype(float))[mask][:, None]
+    return 128.0 * (local + DARK) / ((local @ LUMA)[:, None] + DARK)
 
 
 def _relative_contrast(photo: Photo, where: Mask) -> float:

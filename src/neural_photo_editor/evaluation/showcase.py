@@ -104,7 +104,7 @@ def choose_edits(*, portrait_seed: int, resolution: int) -> list[ShowcaseEdit]:
         for name, color in (("copper", "#c2571f"), ("blond", "#e0b45a"), ("violet", "#7d4bb3"))
     ]
     photo = find(_shows_the_mouth).photo
-    edits.append(ShowcaseEdit("lips", "Lips, red", photo, 100, ("lip",), color="#c01838"))
+    edits.append(ShowcaseEdit("lips", "Lips, red", photo, 60, ("lip",), color="#c01838"))
     photo = find(_has_light_skin).photo
     whole_face = ("skin", "nose", "ear", "neck")
     edits.append(ShowcaseEdit("skin", "Skin, tanned", photo, 100, whole_face, color="#a8683f"))
@@ -112,7 +112,7 @@ def choose_edits(*, portrait_seed: int, resolution: int) -> list[ShowcaseEdit]:
         portrait = find(_has_room_for_a_hat)
         strokes = beanie_strokes(portrait.labels, color=color)
         title = f"Hat by free-hand strokes, {name}"
-        edits.append(ShowcaseEdit(f"hat-{name}", title, portrait.photo, 200, strokes=strokes))
+        edits.append(ShowcaseEdit(f"hat-{name}", title, portrait.photo, 150, strokes=strokes))
     for name, title, marked in (
         ("scratch", "A scratch erased", _scratch),
         ("mouth", "A mouth erased", _mouth),

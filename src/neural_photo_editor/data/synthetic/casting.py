@@ -45,6 +45,7 @@ CLOTHES = tuple(
         "1f1f22", "6fa3a8", "e4b7b0",
     )
 )  # fmt: skip
+HAT_COLORS = CLOTHES + tuple(color(text) for text in ("c4342e", "3458a8", "e2a127", "2f7d54"))
 BACKDROPS = tuple(
     color(text)
     for text in (
@@ -57,7 +58,7 @@ HAIR_STYLES = {
     "bob": 0.13, "long": 0.13, "wavy": 0.12, "bun": 0.05, "ponytail": 0.05,
 }  # fmt: skip
 HATS = {"beanie": 0.32, "cap": 0.28, "fedora": 0.22, "bucket": 0.18}
-HAT_FREQUENCY = 0.2
+HAT_FREQUENCY = 0.25
 OPEN_MOUTH_FREQUENCY = 0.33
 
 
@@ -205,7 +206,7 @@ def _draw_hair(rng: np.random.Generator, *, tone: float) -> Hair:
 
 def _draw_outfit(rng: np.random.Generator) -> Outfit:
     clothes = _pick_color(rng, CLOTHES, 0.12)
-    hat_color = _pick_color(rng, CLOTHES, 0.1)
+    hat_color = _pick_color(rng, HAT_COLORS, 0.1)
     metals = (color("d8b25a"), color("c8ccd2"), color("c98f70"))
     return Outfit(
         clothes=clothes,

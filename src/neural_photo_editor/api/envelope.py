@@ -43,6 +43,7 @@ _NUMBERS: dict[str, type[float] | type[int]] = {
     "strength": float,
     "timestep": int,
     "steps": int,
+    "resamples": int,
     "seed": int,
 }
 _CONTENT_TYPES = "send multipart/form-data or application/json"

@@ -15,6 +15,9 @@ from neural_photo_editor.api.errors import RequestError
 
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
+MAX_RESAMPLES = 20
+MAX_EVALUATIONS = 1000
+"""Largest product of steps and resamples: network evaluations of one edit."""
 
 Sampler = Literal["ddpm", "ddim"]
 DetailSource = Literal["photo", "model"]
@@ -82,7 +85,10 @@ class EditRequest(_Request):
     timestep: Annotated[int, Field(ge=1)] | None = None
     """For experts, instead of ``strength``: the diffusion step the edit starts from."""
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
-    """Number of network evaluations; at most the start step."""
+    """Number of timesteps visited; at most the start step."""
+    resamples: Annotated[int, Field(ge=1, le=MAX_RESAMPLES)] | None = None
+    """How often each of them is repeated (RePaint), so that the edit comes to fit its surroundings;
+    left out, edits without paint are, and others are not."""
     sampler: Sampler | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     """The same seed and request give the same image; left out, the server draws and reports one."""
@@ -158,6 +164,7 @@ def _range_remedy(field: str | None) -> str:
         "strength": "send a number from 0 to 1",
         "timestep": "send a whole number of at least 1",
         "steps": f"send a whole number from 1 to {MAX_STEPS}",
+        "resamples": f"send a whole number from 1 to {MAX_RESAMPLES}",
         "seed": f"send a whole number from 0 to {MAX_SEED}",
         "regions": "send a list of region names",
         "color": "send a text such as #aa3311",
@@ -193,7 +200,8 @@ class EditMetadata(ResultMetadata):
     """Everything needed to make the same edit again.
 
     Attributes:
-        steps: network evaluations made.
+        steps: timesteps visited.
+        resamples: how often each was repeated.
         timestep: diffusion step the edit started from.
         strength: the same on the 0..1 scale.
         mask_pixels: number of pixels that were allowed to change.
@@ -206,6 +214,7 @@ class EditMetadata(ResultMetadata):
     seed: int
     sampler: str
     steps: int
+    resamples: int = 1
     timestep: int
     strength: float
     mask_pixels: int | None = None

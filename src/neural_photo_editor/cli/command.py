@@ -73,6 +73,7 @@ def _request(
         strength=options.strength,
         timestep=options.timestep,
         steps=options.steps,
+        resamples=options.resamples,
         sampler=options.sampler,
         seed=options.seed,
         detail=options.detail,
@@ -115,7 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--color", help="paint the whole mask in one color, #rrggbb")
     edit.add_argument("--strength", type=float, help="0 keeps what is painted, 1 almost nothing")
     edit.add_argument("--timestep", type=int, help="expert alternative to --strength")
-    edit.add_argument("--steps", type=int, help="network evaluations: more is slower and finer")
+    edit.add_argument("--steps", type=int, help="timesteps visited: more is slower and finer")
+    edit.add_argument(
+        "--resamples", type=int, help="repeat each: fits better, takes as much longer"
+    )
     edit.add_argument("--sampler", choices=("ddpm", "ddim"))
     edit.add_argument("--seed", type=int, help="repeat an edit exactly")
     edit.add_argument(

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from neural_photo_editor.diffusion.edit_plan import EditPlan, Step
 from neural_photo_editor.diffusion.noise import sample_noise, without_low_frequencies
 from neural_photo_editor.diffusion.objective import Denoiser
 from neural_photo_editor.diffusion.process import add_noise
 from neural_photo_editor.diffusion.reverse_process import (
-    EditPlan,
     OnStep,
     SamplingCanceledError,
     StepReport,
@@ -74,26 +74,29 @@ def masked_edit(
     if len(plans) != x_0.shape[0]:
         raise ValueError(f"{len(plans)} plans for {x_0.shape[0]} items; give one per item")
 
-    def draw(plan: EditPlan, use: str, t: int) -> Tensor:
-        eps = sample_noise(plan.seed, use, t, shape=u_0.shape[1:])
-        if use == "start" and plan.color_fidelity > 0.0:
+    def start_noise(plan: EditPlan) -> Tensor:
+        eps = sample_noise(plan.seed, "start", plan.t0, shape=u_0.shape[1:])
+        if plan.color_fidelity > 0.0:
             sigma = LOW_FREQUENCY_SIGMA * u_0.shape[-1]
             eps = without_low_frequencies(eps, sigma=sigma, amount=plan.color_fidelity)
         return eps
 
-    def noised(image: Tensor, use: str, items: Sequence[int], t: Sequence[int]) -> Tensor:
-        eps = torch.stack([draw(plans[i], use, t_i) for i, t_i in zip(items, t, strict=True)]).to(
-            image
-        )
+    def noised(image: Tensor, t: Sequence[int], draws: Sequence[Tensor]) -> Tensor:
+        eps = torch.stack(list(draws)).to(image)
         return add_noise(image, t=torch.tensor(t, device=image.device), eps=eps, schedule=schedule)
 
-    def put_back(x_s: Tensor, items: Sequence[int], s: Sequence[int]) -> Tensor:
-        known = noised(x_0[items], "known", items, s)
-        return torch.where(mask[items], x_s, known)
+    def put_back(x_s: Tensor, items: Sequence[int], steps: Sequence[Step]) -> Tensor:
+        s = [step.s for step in steps]
+        draws = [
+            # Named by the timestep it is noised to.
+            sample_noise(plans[i].seed, *step._replace(t=step.s).keys("known"), shape=x_0.shape[1:])
+            for i, step in zip(items, steps, strict=True)
+        ]
+        return torch.where(mask[items], x_s, noised(x_0[items], s, draws))
 
     for plan in plans:
         schedule.check_timestep(plan.t0)
-    x_t0 = noised(u_0, "start", range(len(plans)), [plan.t0 for plan in plans])
+    x_t0 = noised(u_0, [plan.t0 for plan in plans], [start_noise(plan) for plan in plans])
     return reverse_process(
         denoiser,
         x_t0,

@@ -4,60 +4,18 @@ One network call serves every item that still has steps to take. Noise comes fro
 and timestep, so an item's result does not depend on its batch.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from neural_photo_editor.diffusion.edit_plan import EditPlan, Step, plan_steps
 from neural_photo_editor.diffusion.noise import sample_noise
 from neural_photo_editor.diffusion.objective import Denoiser
 from neural_photo_editor.diffusion.process import predict_x_0
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
-
-SamplerName = Literal["ddpm", "ddim"]
-
-
-@dataclass(frozen=True)
-class EditPlan:
-    """How one item of a batch is denoised.
-
-    Attributes:
-        t0: first timestep, 1..T.
-        steps: network evaluations, 1..t0; fewer than t0 gives a strided run.
-        sampler: "ddpm" (ancestral) or "ddim".
-        seed: the only source of the item's noise; any integer.
-        eta: DDIM's noise scale in 0..1 (0 is deterministic); "ddpm" ignores it.
-        color_fidelity: how far the start noise spares the local mean colors of what is painted, in
-            0..1; see `masked_editing`. 0 is white noise.
-    """
-
-    t0: int
-    steps: int
-    sampler: SamplerName = "ddpm"
-    seed: int = 0
-    eta: float = 0.0
-    color_fidelity: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.steps <= self.t0:
-            raise ValueError(
-                f"steps is {self.steps}; choose from 1 to the start timestep {self.t0}"
-            )
-        if self.sampler not in ("ddpm", "ddim"):
-            raise ValueError(f"sampler is {self.sampler!r}; choose 'ddpm' or 'ddim'")
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"eta is {self.eta}; choose a number from 0 to 1")
-        if not 0.0 <= self.color_fidelity <= 1.0:
-            raise ValueError(
-                f"color_fidelity is {self.color_fidelity}; choose a number from 0 to 1"
-            )
-
-    @property
-    def noise_scale(self) -> float:
-        """The eta of :func:`reverse_step`."""
-        return 1.0 if self.sampler == "ddpm" else self.eta
 
 
 @dataclass(frozen=True)
@@ -65,7 +23,7 @@ class StepReport:
     """What ``on_step`` is told after each step.
 
     Attributes:
-        step: network calls made so far, 1..max(plan.steps).
+        step: network calls made so far, from 1.
         items: positions in the batch of the n items that took this step.
         t: timesteps they left, in the order of ``items``.
         x_0: the model's estimates of their results, float, (n, 3, H, W).
@@ -80,24 +38,12 @@ class StepReport:
 OnStep = Callable[[StepReport], bool | None]
 """Called after each step; returning False cancels the whole batch."""
 
-PutBack = Callable[[Tensor, Sequence[int], Sequence[int]], Tensor]
-"""(x_s of the active items, their positions in the batch, their timesteps s) -> new x_s."""
+PutBack = Callable[[Tensor, Sequence[int], Sequence[Step]], Tensor]
+"""(x_s of the active items, their positions in the batch, the steps that led to s) -> new x_s."""
 
 
 class SamplingCanceledError(Exception):
     """``on_step`` returned False."""
-
-
-def timestep_sequence(t0: int, steps: int) -> list[int]:
-    """Return steps + 1 evenly spaced timesteps from t0 down to 0, both included.
-
-    Raises:
-        ValueError: steps is not in 1..t0.
-    """
-    if not 1 <= steps <= t0:
-        raise ValueError(f"steps is {steps}; choose from 1 to the start timestep {t0}")
-    # Rounds i * t0 / steps half up in integers: never twice the same timestep.
-    return [(2 * t0 * i + steps) // (2 * steps) for i in range(steps, -1, -1)]
 
 
 def reverse_step(
@@ -154,6 +100,10 @@ def reverse_process(
 ) -> Tensor:
     """Denoise every item from its own t0 to 0: DDPM, Algorithm 2, or DDIM.
 
+    A plan with ``resamples`` above 1 goes back up several times, as RePaint (Lugmayr et al. 2022),
+    Algorithm 1, does: noise is added to the state and the stretch is denoised again, so that what
+    is drawn comes to fit what `put_back` keeps.
+
     Args:
         denoiser: the denoiser.
         x: the states at each item's t0, float32, (N, C, H, W).
@@ -174,15 +124,18 @@ def reverse_process(
         raise ValueError(f"{len(plans)} plans for {x.shape[0]} items; give one per item")
     for plan in plans:
         schedule.check_timestep(plan.t0)
-    sequences = [timestep_sequence(plan.t0, plan.steps) for plan in plans]
+    steps = [plan_steps(plan) for plan in plans]
     x = x.clone()
-    for step in range(max((plan.steps for plan in plans), default=0)):
-        items = [i for i, plan in enumerate(plans) if step < plan.steps]
-        t = [sequences[i][step] for i in items]
-        s = [sequences[i][step + 1] for i in items]
+    for number in range(max(map(len, steps), default=0)):
+        items = [i for i in range(len(plans)) if number < len(steps[i])]
+        now = [steps[i][number] for i in items]
+        t = [step.t for step in now]
         eta = [plans[i].noise_scale for i in items]
 
         x_t = x[items]
+        for row, i in enumerate(items):
+            if number and steps[i][number - 1].s < now[row].t:
+                x_t[row] = _noised_again(x_t[row], plans[i], steps[i], number, schedule=schedule)
         t_tensor = torch.tensor(t, device=x.device)
         output = denoiser(x_t, t_tensor).to(x.dtype)
         x_0 = predict_x_0(x_t, t=t_tensor, output=output, schedule=schedule)
@@ -191,13 +144,24 @@ def reverse_process(
 
         z = torch.zeros_like(x_t)
         for row, i in enumerate(items):
-            if eta[row] > 0.0 and s[row] > 0:
-                z[row] = sample_noise(plans[i].seed, "reverse", t[row], shape=z.shape[1:])
+            if eta[row] > 0.0 and now[row].s > 0:
+                z[row] = sample_noise(plans[i].seed, *now[row].keys("reverse"), shape=z.shape[1:])
+        s = [step.s for step in now]
         x_s = reverse_step(x_t, x_0=x_0, z=z, t=t, s=s, eta=eta, schedule=schedule)
-        x[items] = x_s if put_back is None else put_back(x_s, items, s)
+        x[items] = x_s if put_back is None else put_back(x_s, items, now)
 
         if on_step is not None:
-            report = StepReport(step=step + 1, items=tuple(items), t=tuple(t), x_0=x_0)
+            report = StepReport(step=number + 1, items=tuple(items), t=tuple(t), x_0=x_0)
             if on_step(report) is False:
-                raise SamplingCanceledError(f"canceled after {step + 1} steps")
+                raise SamplingCanceledError(f"canceled after {number + 1} steps")
     return x
+
+
+def _noised_again(
+    x_s: Tensor, plan: EditPlan, steps: Sequence[Step], number: int, *, schedule: NoiseSchedule
+) -> Tensor:
+    """Go up from where the last step ended to where step `number` starts: q(x_t | x_s)."""
+    below, step = steps[number - 1].s, steps[number]
+    ratio = float(schedule.alpha_bar[step.t] / schedule.alpha_bar[below])
+    eps = sample_noise(plan.seed, *step.keys("again"), shape=x_s.shape).to(x_s)
+    return math.sqrt(ratio) * x_s + math.sqrt(1.0 - ratio) * eps

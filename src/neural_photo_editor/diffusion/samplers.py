@@ -5,18 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from neural_photo_editor.diffusion.edit_plan import EditPlan, SamplerName
 from neural_photo_editor.diffusion.noise import sample_noise
 from neural_photo_editor.diffusion.objective import Denoiser
-from neural_photo_editor.diffusion.reverse_process import (
-    EditPlan,
-    OnStep,
-    SamplerName,
-    reverse_process,
-    timestep_sequence,
-)
+from neural_photo_editor.diffusion.reverse_process import OnStep, reverse_process
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
-
-__all__ = ["SamplerName", "sample", "timestep_sequence"]
 
 
 def sample(

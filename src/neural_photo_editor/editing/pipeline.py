@@ -30,8 +30,8 @@ from neural_photo_editor.editing.jobs import Job, answer, run_batched_stage, run
 from neural_photo_editor.editing.preparation import PreparedEdit, prepare_edit
 from neural_photo_editor.editing.segmentation import segment_photos, summarize_regions
 from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
-from neural_photo_editor.imaging.compositing import composite
-from neural_photo_editor.imaging.edit_transfer import transfer_edit
+from neural_photo_editor.imaging.compositing import Photo, composite
+from neural_photo_editor.imaging.edit_transfer import transfer_edit_
 from neural_photo_editor.imaging.geometry import Box, SquareCrop, put_back, resize
 from neural_photo_editor.imaging.masks import MAX_FEATHER_PX, mask_coverage
 from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo, to_model_range
@@ -184,19 +184,19 @@ class EditPipeline:
         assert job.pixels is not None
         assert job.edit is not None
         crop = job.edit.crop
-        if job.edit.detail == "photo":
-            job.pixels = self._recolored(job.edit, square=job.pixels)
+        if job.edit.painted is not None:
+            job.pixels = self._recolored(job.edit.painted, job.edit, square=job.pixels)
             return
         square = enlarge_square(self.upscaler, job.pixels, scale=self.scale, side=crop.side)
         job.pixels = put_back(square, crop)
 
-    def _recolored(self, edit: PreparedEdit, *, square: Tensor) -> Tensor:
+    def _recolored(self, painted: Photo, edit: PreparedEdit, *, square: Tensor) -> Tensor:
         """Return the painted photo's own pixels, colored as the model changed the paint."""
         top, left, bottom, right = edit.crop.box
         rows, columns = _rows_and_columns(edit.crop.visible(self.resolution))
         coverage = mask_coverage(edit.mask, edit.crop, resolution=self.resolution)
-        return transfer_edit(
-            photo_to_tensor(edit.painted[top:bottom, left:right]).to(self.device),
+        return transfer_edit_(
+            photo_to_tensor(painted[top:bottom, left:right]).to(self.device),
             before=edit.u_0.to(self.device)[..., rows, columns],
             after=square[..., rows, columns],
             weight=coverage.to(self.device)[..., rows, columns],
@@ -257,6 +257,7 @@ class EditPipeline:
             seed=edit.plan.seed,
             sampler=edit.plan.sampler,
             steps=edit.plan.steps,
+            resamples=edit.plan.resamples,
             timestep=edit.plan.t0,
             strength=round(edit.strength, 6),
             mask_pixels=int(edit.mask.sum()),

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, decode_mask, decode_strokes
 from neural_photo_editor.api.errors import RequestError
-from neural_photo_editor.api.schema import DetailSource, EditRequest
+from neural_photo_editor.api.schema import MAX_EVALUATIONS, DetailSource, EditRequest
 from neural_photo_editor.artifacts.bundle import ServingDefaults
 from neural_photo_editor.common.regions import REGION_NAMES, region_id
-from neural_photo_editor.diffusion.masked_editing import EditPlan
+from neural_photo_editor.diffusion.edit_plan import EditPlan
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.editing.segmentation import LabelMap
 from neural_photo_editor.imaging.compositing import Photo, paint_over
@@ -23,6 +23,9 @@ from neural_photo_editor.imaging.value_range import photo_to_tensor
 
 FILL_STRENGTH = 1.0
 """Default strength without paint: what the mask covers is to be replaced, not kept."""
+
+FILL_RESAMPLES = 5
+"""Default number of repetitions without paint: nothing but the surroundings says what fits."""
 
 TRANSFER_STRENGTH = 0.5
 """Up to here recoloring keeps the photo's own detail: a stronger edit is to draw new detail."""
@@ -44,7 +47,7 @@ class PreparedEdit:
         strength: the plan's start on the 0..1 scale.
         detail: where the result's fine detail comes from: "photo" or "model".
         feather_px: width of the soft edge inside the mask, in pixels of the photo.
-        painted: the whole photo with its paint, uint8, (H, W, 3).
+        painted: the whole photo with its paint, uint8, (H, W, 3), where its pixels are to stay.
         x_0, u_0: the square of the photo and of the painted photo, float, (1, 3, R, R).
         model_mask: bool, (1, 1, R, R).
     """
@@ -55,7 +58,7 @@ class PreparedEdit:
     strength: float
     detail: DetailSource
     feather_px: int
-    painted: Photo
+    painted: Photo | None
     x_0: Tensor
     u_0: Tensor
     model_mask: Tensor
@@ -84,17 +87,18 @@ def prepare_edit(
         strokes = decode_strokes(request.strokes, size=size, limits=limits)
     mask = _edit_mask(request, size=size, labels=labels, strokes=strokes, limits=limits)
     painted = _painted_photo(request, photo.rgb, mask=mask, strokes=strokes)
+    detail = _detail_source(request, strength=strength)
     crop = choose_square(*size, must_contain=bounding_box(mask))
     return PreparedEdit(
         mask=mask,
         crop=crop,
         plan=plan,
         strength=strength,
-        detail=_detail_source(request, strength=strength),
+        detail=detail,
         feather_px=min(defaults.feather_px, REGION_FEATHER_PX)
         if request.regions
         else defaults.feather_px,
-        painted=painted,
+        painted=painted if detail == "photo" else None,
         x_0=cut_out(photo_to_tensor(photo.rgb), crop, resolution=resolution),
         u_0=cut_out(photo_to_tensor(painted), crop, resolution=resolution),
         model_mask=mask_to_model(mask, crop, resolution=resolution),
@@ -128,6 +132,14 @@ def plan_edit(
         strength = default if request.strength is None else request.strength
         t0 = schedule.timestep_for_strength(strength)
     steps = min(defaults.steps, t0) if request.steps is None else request.steps
+    resamples = request.resamples or (1 if has_paint else FILL_RESAMPLES)
+    if steps * resamples > MAX_EVALUATIONS:
+        raise RequestError(
+            422,
+            f"{steps} steps of {resamples} evaluations each are more than {MAX_EVALUATIONS}",
+            field="steps" if request.resamples is None else "resamples",
+            remedy=f"send at most {MAX_EVALUATIONS // resamples} steps, or fewer resamples",
+        )
     if steps > t0:
         raise RequestError(
             422,
@@ -139,7 +151,9 @@ def plan_edit(
     sampler = request.sampler or defaults.sampler
     # The stronger the edit, the less it owes to the paint; without paint it owes it nothing.
     fidelity = min(1.0, 2.0 * (1.0 - strength)) if has_paint else 0.0
-    plan = EditPlan(t0=t0, steps=steps, sampler=sampler, seed=seed, color_fidelity=fidelity)
+    plan = EditPlan(
+        t0=t0, steps=steps, sampler=sampler, seed=seed, resamples=resamples, color_fidelity=fidelity
+    )
     return plan, strength
 
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from neural_photo_editor.common.seeding import derive_seed
+from neural_photo_editor.diffusion.edit_plan import SamplerName
 from neural_photo_editor.diffusion.noise import training_noise
 from neural_photo_editor.diffusion.objective import denoising_loss
-from neural_photo_editor.diffusion.samplers import SamplerName, sample
+from neural_photo_editor.diffusion.samplers import sample
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.evaluation.evaluation_result import Batches, EvaluationResult
 from neural_photo_editor.evaluation.pictures import enlarge, save_grid, to_pictures

@@ -127,9 +127,12 @@ def color_patches(painted: Photo, result: Photo, mask: Mask) -> float:
 
 def _local_chromaticity(photo: Photo, mask: Mask) -> NDArray[np.float64]:
     """Return RGB over luma of each masked pixel's surroundings in the mask, (N, 3), times 128."""
-    local = np.stack([_box_mean(photo[..., c] * mask)[mask] for c in range(3)], axis=-1)
+    local = np.stack(
+        [_box_mean(photo[..., c].astype(float) * mask)[mask] for c in range(3)], axis=-1
+    )
     local /= _box_mean(mask.astype(float))[mask][:, None]
-    return 128.0 * (local + DARK) / ((local @ LUMA)[:, None] + DARK)
+    chromaticity: NDArray[np.float64] = 128.0 * (local + DARK) / ((local @ LUMA)[:, None] + DARK)
+    return chromaticity
 
 
 def _relative_contrast(photo: Photo, where: Mask) -> float:

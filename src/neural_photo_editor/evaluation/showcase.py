@@ -48,7 +48,6 @@ class ShowcaseEdit:
     mask: Mask | None = None
     color: str | None = None
     strokes: NDArray[np.uint8] | None = None
-    sampler: str | None = None
     seed: int = 0
 
 
@@ -119,10 +118,7 @@ def choose_edits(*, portrait_seed: int, resolution: int) -> list[ShowcaseEdit]:
     ):
         portrait = find(_shows_the_mouth)
         mask = marked(portrait.labels)
-        # Filling is drawing anew: fresh noise at every step makes the parts fit each other.
-        edits.append(
-            ShowcaseEdit(f"fill-{name}", title, portrait.photo, 475, mask=mask, sampler="ddpm")
-        )
+        edits.append(ShowcaseEdit(f"fill-{name}", title, portrait.photo, 475, mask=mask))
     return edits
 
 
@@ -142,7 +138,6 @@ def _run_edit(client: EditClient, edit: ShowcaseEdit, picture: Path) -> ShownEdi
         strokes=edit.strokes,
         color=edit.color,
         timestep=edit.timestep,
-        sampler=edit.sampler,
         seed=edit.seed,
     )
     duration_s = time.perf_counter() - start
@@ -158,7 +153,7 @@ def _run_edit(client: EditClient, edit: ShowcaseEdit, picture: Path) -> ShownEdi
     facts = {
         "t": str(made.timestep),
         "strength": f"{made.strength:.2f}",
-        "sampler": f"{made.sampler}, {made.steps} steps",
+        "sampler": f"{made.sampler}, {made.steps} steps x {made.resamples}",
         "seed": str(made.seed),
         "detail": str(made.detail),
         "answered in": f"{duration_s:.1f} s",

@@ -62,6 +62,7 @@ def test_meaningful_requests_are_accepted(fields: dict[str, Any]) -> None:
         ({**MASK, "seed": 2**63}, "seed", "0 to"),
         ({**MASK, "seed": True}, "seed", "0 to"),
         ({**MASK, "sampler": "euler"}, "sampler", "'ddpm' or 'ddim'"),
+        ({**MASK, "resamples": 21}, "resamples", "1 to 20"),
         ({**MASK, "detail": "none"}, "detail", "'photo' or 'model'"),
         ({**MASK, "color": "red"}, "color", "#aa3311"),
         ({**MASK, "color": "#aabbcc\n"}, "color", "#aa3311"),

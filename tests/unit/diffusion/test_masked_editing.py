@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from neural_photo_editor.diffusion.masked_editing import EditPlan, StepReport, masked_edit
+from neural_photo_editor.diffusion.edit_plan import EditPlan, plan_steps
+from neural_photo_editor.diffusion.masked_editing import StepReport, masked_edit
 from neural_photo_editor.diffusion.noise import sample_noise
 from neural_photo_editor.diffusion.process import add_noise
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
@@ -20,7 +21,7 @@ PLANS = [
     EditPlan(t0=120, steps=33, sampler="ddpm", seed=4),
     EditPlan(t0=475, steps=20, sampler="ddim", seed=5, eta=0.3),
     EditPlan(t0=67, steps=67, sampler="ddim", seed=-6),
-    EditPlan(t0=200, steps=200, sampler="ddpm", seed=7),
+    EditPlan(t0=200, steps=20, sampler="ddpm", seed=7, resamples=3, jump_length=2),
 ]
 
 
@@ -157,6 +158,73 @@ def test_gaussian_data_is_reproduced_inside_the_mask() -> None:
     assert torch.equal(result[..., 96:], x_0[..., 96:])
 
 
+def test_resampling_walks_each_stretch_again() -> None:
+    """RePaint, Algorithm 1 and figure 9, written out for 6 timesteps, j = 2 and r = 2."""
+    steps = plan_steps(EditPlan(t0=6, steps=6, resamples=2, jump_length=2))
+    first = [(6, 5), (5, 4), (6, 5), (5, 4)]
+    second = [(4, 3), (3, 2), (4, 3), (3, 2)]
+    assert [(step.t, step.s) for step in steps] == [*first, *second, (2, 1), (1, 0)]
+    assert [step.visit for step in steps] == [0, 0, 1, 1, 0, 0, 1, 1, 0, 0]
+
+
+def test_repeated_steps_get_other_noise() -> None:
+    steps = plan_steps(EditPlan(t0=50, steps=5, resamples=4))
+    assert len(steps) == 5 + 4 * 3
+    keys = [step.keys("reverse") for step in steps]
+    assert len(set(keys)) == len(keys)
+    assert [step.visit for step in steps if step.t == 50] == [0, 1, 2, 3]
+    assert [step.visit for step in steps if step.t == 10] == [0]
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_resampling_keeps_gaussian_data_as_it_is(sampler: Any) -> None:
+    """Going up and down again leaves the marginal where it is."""
+    mean, std = -0.1, 0.3
+
+    def oracle(x_t: Tensor, t: Tensor) -> Tensor:
+        alpha_bar_t = SCHEDULE.alpha_bar[t].to(x_t).reshape(-1, 1, 1, 1)
+        variance = alpha_bar_t * std**2 + 1 - alpha_bar_t
+        return (1 - alpha_bar_t).sqrt() * (x_t - alpha_bar_t.sqrt() * mean) / variance
+
+    x_0 = torch.full((1, 3, 128, 128), 0.2)
+    mask = torch.ones((1, 1, 128, 128), dtype=torch.bool)
+    u_0 = mean + std * sample_noise(1, "data", shape=x_0.shape)
+    plan = EditPlan(t0=400, steps=400, seed=3, sampler=sampler, resamples=2, jump_length=5)
+    result = masked_edit(
+        oracle, u_0, x_0=x_0, mask=mask, plans=[plan], schedule=SCHEDULE, clip_x_0=False
+    )
+    assert float(result.mean()) == pytest.approx(mean, abs=0.01)
+    assert float(result.std()) == pytest.approx(std, rel=0.03)
+
+
+def test_resampling_makes_an_edit_fit_what_is_kept() -> None:
+    """Two columns that are always equal in the data: one kept, one drawn (RePaint, section 4.2).
+
+    The plain process draws the second column from what it saw of the first one's noise; every
+    repetition shows it the first one again. Data: x_1 = x_2 ~ N(0, 1); the oracle is exact.
+    """
+
+    def oracle(x_t: Tensor, t: Tensor) -> Tensor:
+        alpha_bar_t = SCHEDULE.alpha_bar[t].to(x_t).reshape(-1, 1, 1, 1)
+        # E[x_0 | both columns] = sqrt(alpha_bar) (x_1 + x_2) / (1 + alpha_bar).
+        x_0 = alpha_bar_t.sqrt() * x_t.sum(dim=-1, keepdim=True) / (1 + alpha_bar_t)
+        return (x_t - alpha_bar_t.sqrt() * x_0) / (1 - alpha_bar_t).sqrt()
+
+    x_0 = sample_noise(5, "data", shape=(1, 3, 512, 1)).expand(-1, -1, -1, 2).contiguous()
+    mask = torch.zeros((1, 1, 512, 2), dtype=torch.bool)
+    mask[..., 1] = True
+
+    def misfit(resamples: int) -> float:
+        plan = EditPlan(t0=500, steps=50, seed=3, resamples=resamples)
+        result = masked_edit(
+            oracle, x_0, x_0=x_0, mask=mask, plans=[plan], schedule=SCHEDULE, clip_x_0=False
+        )
+        return float((result[..., 1] - result[..., 0]).square().mean().sqrt())
+
+    plain, repeated = misfit(1), misfit(10)
+    assert repeated < 0.7 * plain
+
+
 def test_items_leave_the_network_calls_when_they_are_done() -> None:
     reports: list[StepReport] = []
     _edit([2, 3, 1], on_step=reports.append)
@@ -195,7 +263,14 @@ def test_bad_arguments_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"steps": 0}, {"steps": 11}, {"sampler": "euler"}, {"eta": 1.5}, {"color_fidelity": -0.1}],
+    [
+        {"steps": 0},
+        {"steps": 11},
+        {"sampler": "euler"},
+        {"eta": 1.5},
+        {"color_fidelity": -0.1},
+        {"resamples": 0},
+    ],
 )
 def test_bad_plans_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="choose"):

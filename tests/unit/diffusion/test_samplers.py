@@ -8,14 +8,13 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
+from neural_photo_editor.diffusion.edit_plan import SamplerName, timestep_sequence
 from neural_photo_editor.diffusion.noise import sample_noise
 from neural_photo_editor.diffusion.process import predict_x_0
 from neural_photo_editor.diffusion.reverse_process import (
-    SamplerName,
     SamplingCanceledError,
     StepReport,
     reverse_step,
-    timestep_sequence,
 )
 from neural_photo_editor.diffusion.samplers import sample
 from neural_photo_editor.diffusion.schedule import NoiseSchedule

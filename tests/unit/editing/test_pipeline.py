@@ -200,7 +200,10 @@ def test_edits_share_the_network_calls() -> None:
     denoiser = TowardsPaint()
     pipeline = _pipeline(denoiser=denoiser)
     photo = _photo()
-    pipeline.run([_edit_request(photo, steps=3), _edit_request(photo, steps=5, seed=2)])
+    paint: dict[str, Any] = {"color": "#30c060"}
+    pipeline.run(
+        [_edit_request(photo, steps=3, **paint), _edit_request(photo, steps=5, seed=2, **paint)]
+    )
     assert denoiser.batch_sizes == [2, 2, 2, 1, 1]
 
 

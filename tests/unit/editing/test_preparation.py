@@ -11,6 +11,7 @@ from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, encode_png
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import EditRequest
 from neural_photo_editor.artifacts.bundle import ServingDefaults
+from neural_photo_editor.diffusion.edit_plan import EditPlan
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.editing.preparation import PreparedEdit, plan_edit, prepare_edit
 
@@ -85,6 +86,37 @@ def test_filling_starts_from_almost_pure_noise() -> None:
     t0, _, _, strength = _plan(has_paint=False)
     assert strength == 1.0
     assert t0 == SCHEDULE.timestep_for_strength(1.0)
+
+
+def test_paint_keeps_its_colors_the_less_the_stronger_the_edit_and_fills_keep_none() -> None:
+    def plan(**fields: Any) -> EditPlan:
+        return _prepare(mask=_mask_png(), **fields).plan
+
+    assert plan(color="#ff0000", strength=0.3).color_fidelity == 1.0
+    assert plan(color="#ff0000", strength=0.8).color_fidelity == pytest.approx(0.4)
+    assert plan(color="#ff0000", strength=1.0).color_fidelity == 0.0
+    assert plan(strength=0.3).color_fidelity == 0.0
+
+
+def test_fills_are_resampled_and_paint_is_not_unless_asked() -> None:
+    assert _prepare(mask=_mask_png()).plan.resamples == 5
+    assert _prepare(mask=_mask_png(), color="#ff0000").plan.resamples == 1
+    assert _prepare(mask=_mask_png(), resamples=2).plan.resamples == 2
+    assert _prepare(mask=_mask_png(), color="#ff0000", resamples=2).plan.resamples == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"), [({"steps": 400}, "steps"), ({"steps": 100, "resamples": 11}, "resamples")]
+)
+def test_too_many_evaluations_are_refused(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(RequestError, match="more than 1000") as caught:
+        _prepare(mask=_mask_png(), **fields)
+    assert (caught.value.status, caught.value.field) == (422, named)
+
+
+def test_the_edge_of_regions_is_hardly_softened() -> None:
+    assert _prepare(mask=_mask_png()).feather_px == 3
+    assert _prepare(regions=("hair",)).feather_px == 1
 
 
 def test_requested_values_win_over_defaults() -> None:

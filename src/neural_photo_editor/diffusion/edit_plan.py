@@ -1,0 +1,105 @@
+"""What one item of a batch asks of the reverse process, and the steps that makes."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+SamplerName = Literal["ddpm", "ddim"]
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """How one item of a batch is denoised.
+
+    Attributes:
+        t0: first timestep, 1..T.
+        steps: timesteps visited, 1..t0; fewer than t0 gives a strided run.
+        sampler: "ddpm" (ancestral) or "ddim".
+        seed: the only source of the item's noise; any integer.
+        eta: DDIM's noise scale in 0..1 (0 is deterministic); "ddpm" ignores it.
+        resamples: how often each stretch is denoised (RePaint's r); 1 is the plain process.
+        jump_length: steps in such a stretch (RePaint's j).
+        color_fidelity: how far the start noise spares the local mean colors of what is painted, in
+            0..1; see `masked_editing`. 0 is white noise.
+    """
+
+    t0: int
+    steps: int
+    sampler: SamplerName = "ddpm"
+    seed: int = 0
+    eta: float = 0.0
+    resamples: int = 1
+    jump_length: int = 1
+    color_fidelity: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= self.t0:
+            raise ValueError(
+                f"steps is {self.steps}; choose from 1 to the start timestep {self.t0}"
+            )
+        if self.sampler not in ("ddpm", "ddim"):
+            raise ValueError(f"sampler is {self.sampler!r}; choose 'ddpm' or 'ddim'")
+        if not 0.0 <= self.eta <= 1.0:
+            raise ValueError(f"eta is {self.eta}; choose a number from 0 to 1")
+        if self.resamples < 1 or self.jump_length < 1:
+            raise ValueError(
+                f"resamples is {self.resamples}, jump_length {self.jump_length}; choose at least 1"
+            )
+        if not 0.0 <= self.color_fidelity <= 1.0:
+            raise ValueError(
+                f"color_fidelity is {self.color_fidelity}; choose a number from 0 to 1"
+            )
+
+    @property
+    def noise_scale(self) -> float:
+        """The eta of :func:`reverse_step`."""
+        return 1.0 if self.sampler == "ddpm" else self.eta
+
+
+class Step(NamedTuple):
+    """One network evaluation: from timestep ``t`` down to ``s``, for the ``visit``-th time."""
+
+    t: int
+    s: int
+    visit: int = 0
+
+    def keys(self, use: str) -> tuple[str | int, ...]:
+        """Name the noise of this step; a repeated step gets other noise."""
+        return (use, self.t, self.visit) if self.visit else (use, self.t)
+
+
+def timestep_sequence(t0: int, steps: int) -> list[int]:
+    """Return steps + 1 evenly spaced timesteps from t0 down to 0, both included.
+
+    Raises:
+        ValueError: steps is not in 1..t0.
+    """
+    if not 1 <= steps <= t0:
+        raise ValueError(f"steps is {steps}; choose from 1 to the start timestep {t0}")
+    # Rounds i * t0 / steps half up in integers: never twice the same timestep.
+    return [(2 * t0 * i + steps) // (2 * steps) for i in range(steps, -1, -1)]
+
+
+def plan_steps(plan: EditPlan) -> list[Step]:
+    """Return the steps of a plan: from t0 to 0, with the detours of its resampling.
+
+    RePaint (Lugmayr et al. 2022), Algorithm 1, on the timesteps the plan visits: whenever
+    ``jump_length`` steps end at a multiple of that length above 0, the state goes back up by as
+    many and the stretch is walked again, ``resamples`` times in all. Deviation: nothing is
+    resampled from t = 0, where the result is clean.
+    """
+    timesteps = timestep_sequence(plan.t0, plan.steps)[::-1]
+    jumps = dict.fromkeys(
+        range(plan.jump_length, plan.steps - plan.jump_length + 1, plan.jump_length),
+        plan.resamples - 1,
+    )
+    steps: list[Step] = []
+    visits = [0] * len(timesteps)
+    level = plan.steps  # Index in `timesteps`: how many of them are left.
+    while level:
+        steps.append(Step(timesteps[level], timesteps[level - 1], visits[level]))
+        visits[level] += 1
+        level -= 1
+        if jumps.get(level, 0):
+            jumps[level] -= 1
+            level += plan.jump_length
+    return steps

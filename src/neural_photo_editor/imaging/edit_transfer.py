@@ -41,8 +41,7 @@ def transfer_edit_(
         radius: windows have 2 * radius + 1 small pixels a side.
 
     Returns:
-        The photo, float32, (1, 3, H, W), in [-1, 1]. Pixels more than ``radius`` small pixels away from
-        any weight do not change.
+        The photo. Pixels more than ``radius`` small pixels away from any weight do not change.
 
     Raises:
         ValueError: the small images' shapes differ, or the radius is below 1.
@@ -87,7 +86,7 @@ def fit_color_change(
 
 
 def _luma(image: Tensor) -> Tensor:
-    red, green, blue = image.float().split(1, dim=1)
+    red, green, blue = torch.split(image.float(), 1, dim=1)
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 

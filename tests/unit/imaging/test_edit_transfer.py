@@ -125,4 +125,4 @@ def test_sizes_that_differ_are_refused(small: dict[str, Tensor]) -> None:
 def test_a_radius_below_one_is_refused() -> None:
     small = _image(8)
     with pytest.raises(ValueError, match="radius is 0"):
-        transfer_edit(small, before=small, after=small, weight=torch.ones(1, 1, 8, 8), radius=0)
+        transfer_edit_(small, before=small, after=small, weight=torch.ones(1, 1, 8, 8), radius=0)

@@ -1,6 +1,7 @@
 """The manifest of a sharded data set: the samples of each shard, and digests to prove it."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -11,14 +12,14 @@ from neural_photo_editor.common.regions import REGION_MAP
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-SHARD_NAME = re.compile(r"(train|val)-\d{6}\.tar")
+SHARD_NAME = re.compile(r"(train|val|test)-\d{6}\.tar")
 
-Split = Literal["train", "val"]
+Split = Literal["train", "val", "test"]
 ImageFormat = Literal["jpg", "png"]
 
 
-class SkippedFile(BaseModel):
-    """A file that was offered as a photo and could not be used, with the reason."""
+class FileNote(BaseModel):
+    """A photo's file and what is wrong with it: why it was skipped, or kept in spite of what."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,7 +32,7 @@ class ShardInfo(BaseModel):
 
     Attributes:
         file: name inside the data set's folder, ``{split}-{000000}.tar``.
-        split: "train" or "val".
+        split: "train", "val" or "test".
         keys: the samples' keys in the order they lie in the tar.
         unlabeled: the keys among them that have no label map.
         bytes: size of the tar.
@@ -65,7 +66,10 @@ class ShardManifest(BaseModel):
         image_format: suffix of the photo members, "jpg" or "png".
         licenses: the distinct licenses of the samples, sorted.
         region_map: name -> id of the regions in the label maps.
-        skipped: files that could not be used.
+        crop: how the photos were framed, in words; empty where nobody said.
+        skipped: files that could not be used or that the source's policy left out.
+        notes: files with a known defect that were kept.
+        near_duplicates: groups of two or more keys whose photos look the same; they are kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,7 +80,10 @@ class ShardManifest(BaseModel):
     image_format: ImageFormat
     licenses: tuple[str, ...]
     region_map: dict[str, int] = Field(default_factory=lambda: dict(REGION_MAP))
-    skipped: tuple[SkippedFile, ...] = ()
+    crop: str = ""
+    skipped: tuple[FileNote, ...] = ()
+    notes: tuple[FileNote, ...] = ()
+    near_duplicates: tuple[tuple[str, ...], ...] = ()
     shards: tuple[ShardInfo, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -86,9 +93,13 @@ class ShardManifest(BaseModel):
         if len({shard.file for shard in self.shards}) < len(self.shards):
             raise ValueError("a shard is listed twice")
         keys = [key for shard in self.shards for key in shard.keys]
-        if len(set(keys)) < len(keys):
-            twice = min(key for key in set(keys) if keys.count(key) > 1)
+        known = set(keys)
+        if len(known) < len(keys):
+            twice = min(key for key, count in Counter(keys).items() if count > 1)
             raise ValueError(f"the key {twice!r} is used by two samples")
+        for group in self.near_duplicates:
+            if len(set(group)) < 2 or not known.issuperset(group):
+                raise ValueError(f"{group} are not two or more samples of this data set")
         return self
 
     @property
@@ -99,39 +110,55 @@ class ShardManifest(BaseModel):
     def num_samples(self, split: Split) -> int:
         return sum(len(shard.keys) for shard in self.shards if shard.split == split)
 
+    def to_bytes(self) -> bytes:
+        """Return the content of ``manifest.json``; equal manifests give equal bytes."""
+        return canonical_json(self.model_dump(mode="json")) + b"\n"
+
     def save(self, folder: Path) -> Path:
         """Write ``manifest.json`` into the folder; readers see the old or the new file, whole."""
         path = folder / MANIFEST_NAME
         temporary = path.with_suffix(".json.tmp")
-        temporary.write_bytes(canonical_json(self.model_dump(mode="json")) + b"\n")
+        temporary.write_bytes(self.to_bytes())
         temporary.replace(path)
         return path
 
     @staticmethod
     def load(folder: Path) -> "ShardManifest":
-        """Read and validate the manifest of a data set's folder.
+        """Read and validate the manifest of a data set's folder, see `parse`.
 
         Raises:
-            ValueError: no manifest, not JSON, another schema version, or content that
-                contradicts itself; the message names the file and the fix.
+            ValueError: no manifest, or not a valid one; the message names the file and the fix.
         """
         path = folder / MANIFEST_NAME
         if not path.is_file():
             raise ValueError(
                 f"no data set in {folder}: prepare it with pipelines/prepare_shards.py"
             )
+        return ShardManifest.parse(path.read_bytes(), where=str(path))
+
+    @staticmethod
+    def parse(data: bytes, *, where: str) -> "ShardManifest":
+        """Validate the content of a ``manifest.json``.
+
+        Args:
+            where: what to call it in an error's message.
+
+        Raises:
+            ValueError: not JSON, another schema version, or content that contradicts itself; the
+                message names the field and the fix.
+        """
         try:
-            version = _SchemaVersion.model_validate_json(path.read_bytes()).schema_version
+            version = _SchemaVersion.model_validate_json(data).schema_version
             if version != SCHEMA_VERSION:
                 raise ValueError(
-                    f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: "
+                    f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}: "
                     "update the program or prepare the shards again"
                 )
-            return ShardManifest.model_validate_json(path.read_bytes())
+            return ShardManifest.model_validate_json(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "content"
-            raise ValueError(f"{path} is not a valid manifest: {where}: {first['msg']}") from error
+            first = error.errors(include_input=False)[0]
+            field = ".".join(str(part) for part in first["loc"]) or "content"
+            raise ValueError(f"{where} is not a valid manifest: {field}: {first['msg']}") from error
 
 
 class _SchemaVersion(BaseModel):

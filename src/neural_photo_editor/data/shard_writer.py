@@ -23,10 +23,10 @@ from neural_photo_editor.data.label_map import encode_labels
 from neural_photo_editor.data.shard_manifest import (
     MANIFEST_NAME,
     SHARD_NAME,
+    FileNote,
     ImageFormat,
     ShardInfo,
     ShardManifest,
-    SkippedFile,
     Split,
 )
 from neural_photo_editor.data.sources import Sample, SampleSource, UnusableFileError
@@ -48,7 +48,7 @@ class _PlannedShard:
 class _WrittenShard:
     info: ShardInfo | None  # None: every sample of the shard was skipped.
     licenses: frozenset[str]
-    skipped: tuple[SkippedFile, ...]
+    skipped: tuple[FileNote, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class _ShardWriter:
                     sample = self.source.load(index)
                 except UnusableFileError as error:
                     name = self.source.name(index)
-                    skipped.append(SkippedFile(file=name, reason=str(error)))
+                    skipped.append(FileNote(file=name, reason=str(error)))
                     continue
                 for name, data in self._members(sample):
                     member = tarfile.TarInfo(name)  # mtime, uid and gid 0, mode 0644

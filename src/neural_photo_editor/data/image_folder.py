@@ -13,7 +13,11 @@ from neural_photo_editor.common.fingerprint import sha256_bytes
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.data.label_map import decode_labels
 from neural_photo_editor.data.sources import Sample, SampleMetadata, UnusableFileError
-from neural_photo_editor.data.transforms import crop_to_square, resize_labels
+from neural_photo_editor.data.transforms import (
+    crop_to_square,
+    describe_center_crop,
+    resize_labels,
+)
 
 _log = get_logger(__name__)
 
@@ -67,6 +71,13 @@ class ImageFolder:
 
     def name(self, index: int) -> str:
         return self._files[index].as_posix()
+
+    @property
+    def crop(self) -> str:
+        return describe_center_crop(self.resolution)
+
+    def split(self, index: int) -> None:  # noqa: ARG002
+        return None
 
     def load(self, index: int) -> Sample:
         file = self._files[index]

@@ -13,6 +13,7 @@ class SyntheticPortraits:
         self.seed = seed
         self.count = count
         self.resolution = resolution
+        self.crop = f"drawn at {resolution} x {resolution} pixels, not cropped"
 
     def __len__(self) -> int:
         return self.count
@@ -22,6 +23,9 @@ class SyntheticPortraits:
 
     def name(self, index: int) -> str:
         return self.key(index)
+
+    def split(self, index: int) -> None:  # noqa: ARG002
+        return None
 
     def load(self, index: int) -> Sample:
         portrait = generate_portrait(self.seed, index, resolution=self.resolution)

@@ -41,3 +41,10 @@ def crop_to_square(
     if labels is not None:
         labels = resize_labels(center_square(labels), width=size, height=size)
     return photo, labels
+
+
+def describe_center_crop(size: int | None) -> str:
+    """Say in words what :func:`crop_to_square` does with `size`; None: photos stay as they are."""
+    if size is None:
+        return "none: photos keep their size"
+    return f"largest centered square, resized to {size} x {size} pixels (bicubic, antialiased)"

@@ -10,7 +10,8 @@ from PIL import Image
 from neural_photo_editor.common.fingerprint import sha256_bytes
 from neural_photo_editor.data.image_folder import ImageFolder
 from neural_photo_editor.data.shard_manifest import ShardManifest, verify
-from neural_photo_editor.data.shard_writer import split_by_key, write_shards
+from neural_photo_editor.data.shard_plan import split_by_key
+from neural_photo_editor.data.shard_writer import write_shards
 
 
 def _write(source: ImageFolder, out_dir: Path, **options: object) -> ShardManifest:

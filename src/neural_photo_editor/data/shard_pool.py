@@ -1,0 +1,73 @@
+"""Several processes that write shards, each of them whole ones."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+
+from neural_photo_editor.data.shard_file import ShardFileWriter
+from neural_photo_editor.data.shard_journal import FinishedShard
+from neural_photo_editor.data.shard_plan import PlannedShard
+
+# Set once in each worker: a source with 200,000 file names is too much to send with every shard.
+_writer: ShardFileWriter | None = None
+
+
+def write_all(
+    writer: ShardFileWriter, plans: list[PlannedShard], *, num_workers: int
+) -> Iterator[tuple[PlannedShard, FinishedShard]]:
+    """Write every planned shard and yield each as soon as it is finished, in no fixed order.
+
+    Args:
+        num_workers: processes; 1 writes in this one.
+
+    Raises:
+        ValueError, OSError: see `ShardFileWriter.write`.
+        RuntimeError: a worker process was killed, for instance because memory ran out.
+    """
+    if num_workers == 1 or len(plans) <= 1:
+        for plan in plans:
+            yield plan, writer.write(plan)
+        return
+    # Spawned, not forked: the caller may hold threads and locks.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        min(num_workers, len(plans)),
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(writer,),
+    ) as pool:
+        futures = {pool.submit(_write, plan): plan for plan in plans}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a worker process was killed, perhaps for its memory: run the same command again, "
+                f"with num_workers below {num_workers}; finished shards are kept"
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _start_worker(writer: ShardFileWriter) -> None:
+    global _writer
+    _writer = writer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone: the pool would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _write(plan: PlannedShard) -> FinishedShard:
+    assert _writer is not None
+    return _writer.write(plan)

@@ -64,6 +64,7 @@ class FFHQ:
         if edition not in get_args(Edition):
             raise ValueError(f"edition must be image or thumbnail, not {edition!r}")
         self.folder = Path(folder)
+        self.edition = edition
         self.resolution = resolution
         list_file = self.folder / LIST_NAME
         self._records = _read_list(list_file, edition=edition)

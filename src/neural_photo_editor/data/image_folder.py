@@ -1,5 +1,6 @@
 """A folder of photos, with or without label maps, as a source of samples."""
 
+import dataclasses
 import re
 from collections import Counter
 from pathlib import Path
@@ -7,11 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_photo_editor.api.codec import ImageLimits, decode_photo
-from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.common.fingerprint import sha256_bytes
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.data.label_map import decode_labels
+from neural_photo_editor.data.photo_files import IMPORT_LIMITS, decode_rgb, read_file
 from neural_photo_editor.data.sources import Sample, SampleMetadata, UnusableFileError
 from neural_photo_editor.data.transforms import (
     crop_to_square,
@@ -29,7 +29,8 @@ class ImageFolder:
 
     The label map of ``a/b.jpg`` is ``labels/a/b.png``: gray, one region id (0..10) a pixel, of
     the upright photo's aspect ratio (another size is resized). A photo without one is taken
-    without labels. The EXIF orientation is applied; transparency is dropped.
+    without labels; a label map without a photo is counted in the log. How files become RGB is said
+    in :mod:`api.codec`: upright, converted to sRGB by their profile, transparency dropped.
 
     Args:
         resolution: center-crop each photo to a square and resize it to this side in pixels
@@ -49,18 +50,19 @@ class ImageFolder:
         resolution: int | None = None,
         license: str = "not stated",
         attribution: str = "not stated",
-        max_pixels: int = 8192 * 8192,
+        max_pixels: int = IMPORT_LIMITS.max_pixels,
     ) -> None:
         self.folder = Path(folder)
         self.labels = None if labels is None else Path(labels)
         self.resolution = resolution
         self.license = license
         self.attribution = attribution
-        self.limits = ImageLimits(max_bytes=200 * 2**20, max_pixels=max_pixels)
+        self.limits = dataclasses.replace(IMPORT_LIMITS, max_pixels=max_pixels)
         for path in filter(None, (self.folder, self.labels)):
             if not path.is_dir():
                 raise ValueError(f"{path} is not a folder")
         self._files = self._find_photos()
+        self._report_lonely_labels()
         self._keys = _keys_of([file.as_posix() for file in self._files])
 
     def __len__(self) -> int:
@@ -81,11 +83,8 @@ class ImageFolder:
 
     def load(self, index: int) -> Sample:
         file = self._files[index]
-        data = (self.folder / file).read_bytes()
-        try:
-            photo = decode_photo(data, field="photo", limits=self.limits).rgb
-        except RequestError as error:
-            raise UnusableFileError(error.detail) from error
+        data = read_file(self.folder / file, max_bytes=self.limits.max_bytes)
+        photo = decode_rgb(data, limits=self.limits)
         labels = self._load_labels(file, height=photo.shape[0], width=photo.shape[1])
         if self.resolution is not None:
             photo, labels = crop_to_square(photo, labels, size=self.resolution)
@@ -96,7 +95,9 @@ class ImageFolder:
         if self.labels is None or not (self.labels / file.with_suffix(".png")).is_file():
             return None
         try:
-            data = (self.labels / file.with_suffix(".png")).read_bytes()
+            data = read_file(
+                self.labels / file.with_suffix(".png"), max_bytes=self.limits.max_bytes
+            )
             labels = decode_labels(data, max_pixels=self.limits.max_pixels)
         except ValueError as error:
             raise UnusableFileError(f"its label map: {error}") from error
@@ -125,6 +126,21 @@ class ImageFolder:
         if not photos:
             raise ValueError(f"{self.folder} holds no {', '.join(PHOTO_SUFFIXES)} file")
         return sorted(photos, key=Path.as_posix)
+
+    def _report_lonely_labels(self) -> None:
+        if self.labels is None:
+            return
+        photos = {file.with_suffix(".png") for file in self._files}
+        lonely = [
+            file
+            for path in self.labels.rglob("*.png")
+            if (file := path.relative_to(self.labels)) not in photos
+        ]
+        if lonely:
+            _log.warning(
+                "%s: ignored %d label maps without a photo, %s for one",
+                self.labels, len(lonely), min(lonely),
+            )  # fmt: skip
 
     def _is_label_map(self, path: Path) -> bool:
         """Tell whether a path below the folder lies in a folder of label maps inside it."""

@@ -4,8 +4,10 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from neural_photo_editor.api.errors import RequestError
+from neural_photo_editor.api.image_opening import ImageLimits, open_image
 from neural_photo_editor.common.regions import NUM_REGIONS
 
 
@@ -23,17 +25,17 @@ def decode_labels(data: bytes, *, max_pixels: int = 4096 * 4096) -> NDArray[np.u
     Raises:
         ValueError: not a PNG, another mode, too large, cut off, or ids above 10.
     """
+    limits = ImageLimits(max_bytes=2**26, max_pixels=max_pixels, min_side=1)
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            if image.width * image.height > max_pixels:
-                raise ValueError(f"a label map of {image.width}x{image.height} pixels is too large")
-            if image.mode not in ("L", "P"):
-                raise ValueError(
-                    f"a label map must be a gray 8-bit PNG of region ids, this one is {image.mode}"
-                )
-            labels = np.array(image, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"not a readable PNG label map: {error}") from error
+        with open_image(data, field="label map", limits=limits) as image:
+            image_format, mode = image.format, image.mode
+            labels = np.array(image)
+    except RequestError as error:
+        raise ValueError(f"not a readable PNG label map: {error.detail}") from error
+    if image_format != "PNG":
+        raise ValueError(f"not a readable PNG label map: it is a {image_format} file")
+    if mode not in ("L", "P"):
+        raise ValueError(f"a label map must be a gray 8-bit PNG of region ids, this one is {mode}")
     check_labels(labels)
     return labels
 

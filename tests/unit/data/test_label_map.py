@@ -13,6 +13,12 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def _jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
 def test_decode_inverts_encode() -> None:
     labels = np.arange(11, dtype=np.uint8).repeat(7).reshape(7, 11)
     np.testing.assert_array_equal(decode_labels(encode_labels(labels)), labels)
@@ -34,6 +40,8 @@ def test_a_palette_image_means_its_indices() -> None:
         (_png(Image.new("I;16", (4, 4))), "gray 8-bit PNG"),
         (_png(Image.new("L", (4, 4), 11)), "label id 11"),
         (_png(Image.new("L", (300, 300), 3))[:-40], "not a readable PNG"),
+        (_png(Image.new("L", (300, 300), 3))[:60], "not a readable PNG"),
+        (_jpeg(Image.new("L", (32, 32), 3)), "it is a JPEG file"),
         (b"GIF89a", "not a readable PNG"),
         (b"", "not a readable PNG"),
     ],
@@ -44,7 +52,7 @@ def test_unusable_label_maps_are_refused(data: bytes, message: str) -> None:
 
 
 def test_the_size_limit_counts_before_decoding() -> None:
-    with pytest.raises(ValueError, match="5x4 pixels is too large"):
+    with pytest.raises(ValueError, match="measures 5 x 4 pixels"):
         decode_labels(_png(Image.new("L", (5, 4))), max_pixels=19)
 
 

@@ -1,6 +1,7 @@
 """Turn photos into shards: ``python pipelines/prepare_shards.py source=synthetic out_dir=DIR``."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import hydra
@@ -10,27 +11,34 @@ from omegaconf import DictConfig
 from neural_photo_editor.common.log import configure_logging, get_logger
 from neural_photo_editor.data.contact_sheet import write_contact_sheet
 from neural_photo_editor.data.shard_manifest import ShardManifest
+from neural_photo_editor.data.shard_pool import WorkerKilledError
 from neural_photo_editor.data.shard_writer import write_shards
+from neural_photo_editor.data.storage import ShardStorage
 
 _log = get_logger(__name__)
+
+SHEET_NAME = "contact_sheet.png"
 
 
 def prepare_shards(cfg: DictConfig) -> ShardManifest:
     """Write the source's shards, their manifest and a contact sheet to ``cfg.out_dir``."""
-    out_dir = Path(cfg.out_dir)
+    storage = ShardStorage(cfg.out_dir)
     manifest = write_shards(
         instantiate(cfg.source),
-        out_dir=out_dir,
-        name=cfg.name or out_dir.resolve().name,
+        out_dir=cfg.out_dir,
+        name=cfg.name or Path(storage.root).resolve().name,
         samples_per_shard=cfg.samples_per_shard,
         val_fraction=cfg.val_fraction,
         image_format=cfg.image_format,
         jpeg_quality=cfg.jpeg_quality,
         num_workers=cfg.num_workers or len(os.sched_getaffinity(0)),
         overwrite=cfg.overwrite,
+        resume=cfg.resume,
     )
-    sheet = write_contact_sheet(out_dir, path=out_dir / "contact_sheet.png")
-    _log.info("have a look: %s", sheet)
+    with tempfile.TemporaryDirectory() as folder:
+        sheet = write_contact_sheet(cfg.out_dir, path=Path(folder) / SHEET_NAME)
+        storage.write(SHEET_NAME, sheet)
+    _log.info("have a look: %s", storage.url(SHEET_NAME))
     return manifest
 
 
@@ -39,7 +47,7 @@ def main(cfg: DictConfig) -> None:
     configure_logging()
     try:
         prepare_shards(cfg)
-    except ValueError as error:
+    except (ValueError, OSError, WorkerKilledError) as error:
         raise SystemExit(f"prepare_shards: {error}") from error
 
 

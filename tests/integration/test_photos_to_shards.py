@@ -4,9 +4,11 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import webdataset as wds
 from hydra import compose, initialize_config_dir
@@ -100,3 +102,67 @@ def test_the_command_writes_the_shards_and_nothing_else(tmp_path: Path) -> None:
     assert second.returncode == 1
     assert "overwrite=true" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def _start(out_dir: Path) -> subprocess.Popen[str]:
+    """Start a preparation of 240 portraits in 60 shards by two workers."""
+    command = [sys.executable, str(ROOT / "pipelines" / "prepare_shards.py"), f"out_dir={out_dir}"]
+    source = ["source=synthetic", "source.count=240", "source.resolution=64", "name=portraits"]
+    return subprocess.Popen(
+        [*command, *source, "samples_per_shard=4", "num_workers=2"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _wait_for_finished_shards(process: subprocess.Popen[str], out_dir: Path, count: int) -> None:
+    while len(list(out_dir.glob("*.done.json"))) < count:
+        assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+def test_a_killed_preparation_goes_on_and_gives_the_undisturbed_bytes(tmp_path: Path) -> None:
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    process = _start(undisturbed)
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log
+
+    process = _start(killed)
+    _wait_for_finished_shards(process, killed, 5)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.kill()  # The main process alone: its workers must not go on without it.
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
+    with pytest.raises(ValueError, match="no data set in"):
+        verify(killed)
+    finished = {path.name.split(".")[0] for path in killed.glob("*.done.json")}
+    before = {name: (killed / f"{name}.tar").stat().st_mtime_ns for name in finished}
+    assert 5 <= len(finished) < 60
+
+    process = _start(killed)
+    _wait_for_finished_shards(process, killed, len(finished) + 5)
+    worker = next(
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline())
+    )
+    worker.kill()  # As the kernel does when memory runs out.
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "a worker process was killed" in log
+    assert "Traceback" not in log
+
+    process = _start(killed)
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 0, log
+    assert "going on with a stopped preparation" in log
+    assert {name: (killed / f"{name}.tar").stat().st_mtime_ns for name in finished} == before
+    assert _content(killed) == _content(undisturbed)
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

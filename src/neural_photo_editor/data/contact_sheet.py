@@ -11,7 +11,7 @@ from neural_photo_editor.data.transforms import Pixels, crop_to_square
 
 
 def write_contact_sheet(
-    folder: Path, *, path: Path, num_samples: int = 32, columns: int = 4, tile_size: int = 128
+    folder: str | Path, *, path: Path, num_samples: int = 32, columns: int = 4, tile_size: int = 128
 ) -> Path:
     """Write a PNG of a data set's first samples, those of the training split first.
 
@@ -23,7 +23,7 @@ def write_contact_sheet(
         columns: samples side by side.
         tile_size: side of one tile in pixels.
     """
-    reader = ShardReader(folder)
+    reader = ShardReader(Path(folder))
     num_samples = min(num_samples, len(reader))
     rows = -(-num_samples // columns)
     sheet = np.full((rows * tile_size, columns * 2 * tile_size, 3), 255, dtype=np.uint8)

@@ -12,6 +12,11 @@ from neural_photo_editor.data.shard_file import ShardFileWriter
 from neural_photo_editor.data.shard_journal import FinishedShard
 from neural_photo_editor.data.shard_plan import PlannedShard
 
+
+class WorkerKilledError(RuntimeError):
+    """A worker process ended without a word. The message names the remedy."""
+
+
 # Set once in each worker: a source with 200,000 file names is too much to send with every shard.
 _writer: ShardFileWriter | None = None
 
@@ -26,7 +31,7 @@ def write_all(
 
     Raises:
         ValueError, OSError: see `ShardFileWriter.write`.
-        RuntimeError: a worker process was killed, for instance because memory ran out.
+        WorkerKilledError: a worker process was killed, for instance because memory ran out.
     """
     if num_workers == 1 or len(plans) <= 1:
         for plan in plans:
@@ -45,7 +50,7 @@ def write_all(
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
-            raise RuntimeError(
+            raise WorkerKilledError(
                 "a worker process was killed, perhaps for its memory: run the same command again, "
                 f"with num_workers below {num_workers}; finished shards are kept"
             ) from error

@@ -19,6 +19,7 @@ from neural_photo_editor.data.shard_manifest import MANIFEST_NAME, ImageFormat, 
 from neural_photo_editor.data.shard_plan import PlannedShard, plan_shards
 from neural_photo_editor.data.shard_pool import write_all
 from neural_photo_editor.data.shard_progress import ShardProgress
+from neural_photo_editor.data.shard_summary import log_summary
 from neural_photo_editor.data.sources import SampleSource
 from neural_photo_editor.data.storage import ShardStorage
 
@@ -59,7 +60,7 @@ def write_shards(
         ValueError: an argument out of range, a key that is not usable or used twice, a data set
             already in `out_dir`, or no usable sample.
         OSError: a shard could not be stored.
-        RuntimeError: a worker process was killed.
+        WorkerKilledError: a worker process was killed.
     """
     storage = ShardStorage(out_dir)
     _check_arguments(
@@ -93,7 +94,7 @@ def write_shards(
     )
     store_bytes(storage, MANIFEST_NAME, manifest.to_bytes())
     remove_journals(storage)
-    _log.info("%s: %s", storage, _counts(manifest))
+    _log.info("%s:\n%s", storage, log_summary(manifest))
     return manifest
 
 
@@ -182,17 +183,9 @@ def _near_duplicates(records: list[FinishedShard]) -> tuple[tuple[str, ...], ...
     if groups:
         mixed = [group for group in groups if len({splits[position] for position in group}) > 1]
         _log.warning(
-            "%d samples look like another one, in %d groups, %d of them across splits; they are "
+            "%d samples look like another one (groups: %d, of them across splits: %d); they are "
             "kept and listed in the manifest, for example %s",
             sum(map(len, groups)), len(groups), len(mixed),
             ", ".join(keys[position] for position in (mixed or groups)[0][:4]),
         )  # fmt: skip
     return tuple(tuple(keys[position] for position in group) for group in groups)
-
-
-def _counts(manifest: ShardManifest) -> str:
-    splits = {shard.split: manifest.num_samples(shard.split) for shard in manifest.shards}
-    samples = " and ".join(f"{count} {split}" for split, count in splits.items())
-    return (
-        f"{samples} samples in {len(manifest.shards)} shards, {len(manifest.skipped)} files skipped"
-    )

@@ -1,6 +1,7 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,20 @@ from PIL import Image
 
 from neural_photo_editor.common.fingerprint import sha256_bytes
 from neural_photo_editor.data.image_folder import ImageFolder
-from neural_photo_editor.data.shard_manifest import ShardManifest, verify
+from neural_photo_editor.data.shard_manifest import ShardManifest, Split, verify
 from neural_photo_editor.data.shard_plan import split_by_key
 from neural_photo_editor.data.shard_writer import write_shards
+from neural_photo_editor.data.sources import (
+    Sample,
+    SampleMetadata,
+    SampleSource,
+    UnusableFileError,
+)
+from neural_photo_editor.data.storage import ShardStorage
+from neural_photo_editor.data.synthetic_portraits import generate_portrait
 
 
-def _write(source: ImageFolder, out_dir: Path, **options: object) -> ShardManifest:
+def _write(source: SampleSource, out_dir: str | Path, **options: object) -> ShardManifest:
     arguments = {"name": "test", "samples_per_shard": 5, "val_fraction": 0.3} | options
     return write_shards(source, out_dir=out_dir, **arguments)  # type: ignore[arg-type]
 
@@ -157,25 +166,221 @@ def test_a_data_set_is_replaced_only_on_request(
     assert set(_bytes(tmp_path)) == expected
 
 
-def test_an_interrupted_preparation_is_not_a_data_set(
-    labeled_photos: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = _write(labeled_photos, tmp_path / "whole")
-    load = ImageFolder.load
+class Photos:
+    """Distinct portraits with settings of a source; it can stop at one and counts what it loads."""
 
-    def stop_at_the_last(self: ImageFolder, index: int) -> object:
-        if index == len(self) - 1:
+    resolution = 32
+    crop = "drawn"
+
+    def __init__(self, count: int = 12, *, stop_at: int | None = None) -> None:
+        self.count = count
+        self._stop_at = stop_at
+        self._loaded: list[int] = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def key(self, index: int) -> str:
+        return f"p{index:02d}"
+
+    def name(self, index: int) -> str:
+        return f"album/{index}.jpg"
+
+    def split(self, index: int) -> Split | None:
+        return None
+
+    def load(self, index: int) -> Sample:
+        if index == self._stop_at:
             raise KeyboardInterrupt
-        return load(self, index)
+        self._loaded.append(index)
+        portrait = generate_portrait(0, index, resolution=32)
+        metadata = SampleMetadata(self.name(index), "CC0-1.0", "nobody")
+        return Sample(self.key(index), portrait.photo, portrait.labels, metadata)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ImageFolder, "load", stop_at_the_last)
-        with pytest.raises(KeyboardInterrupt):
-            _write(labeled_photos, tmp_path / "out")
+
+def _stopped(out_dir: Path, **options: object) -> None:
+    """Leave two of four shards finished and a third one begun."""
+    arguments = {"samples_per_shard": 3, "val_fraction": 0.0} | options
+    with pytest.raises(KeyboardInterrupt):
+        _write(Photos(stop_at=7), out_dir, **arguments)
+    assert {"train-000000.done.json", "train-000001.done.json"} <= set(_bytes(out_dir))
+    assert "train-000002.tar" not in _bytes(out_dir)
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> dict[str, bytes]:
+    _write(Photos(), tmp_path / "undisturbed", samples_per_shard=3, val_fraction=0.0)
+    content = _bytes(tmp_path / "undisturbed")
+    assert set(content) == {"manifest.json", *(f"train-00000{number}.tar" for number in range(4))}
+    return content
+
+
+def test_a_stopped_preparation_is_not_a_data_set_and_goes_on(
+    undisturbed: dict[str, bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out_dir = tmp_path / "out"
+    _stopped(out_dir)
     with pytest.raises(ValueError, match="no data set in"):
-        ShardManifest.load(tmp_path / "out")
-    assert _write(labeled_photos, tmp_path / "out").digest == whole.digest
-    assert _bytes(tmp_path / "out") == _bytes(tmp_path / "whole")
+        ShardManifest.load(out_dir)
+    again = Photos()
+    with caplog.at_level("INFO", logger="neural_photo_editor"):
+        _write(again, out_dir, samples_per_shard=3, val_fraction=0.0)
+    assert again._loaded == [6, 7, 8, 9, 10, 11]
+    assert _bytes(out_dir) == undisturbed
+    assert "2 of 4 shards are finished" in caplog.text
+    assert "train-000002.tar written, 9 of 12 samples" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"jpeg_quality": 50},
+        {"image_format": "png"},
+        {"samples_per_shard": 2},
+        {"val_fraction": 0.3},
+        {"resume": False},
+    ],
+)
+def test_other_settings_start_over(tmp_path: Path, options: dict[str, object]) -> None:
+    _stopped(tmp_path / "out")
+    arguments = {"samples_per_shard": 3, "val_fraction": 0.0} | options
+    again = Photos()
+    _write(again, tmp_path / "out", **arguments)
+    assert sorted(again._loaded) == list(range(12))
+    _write(Photos(), tmp_path / "fresh", **arguments)
+    assert _bytes(tmp_path / "out") == _bytes(tmp_path / "fresh")
+
+
+def test_another_source_starts_over(undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    _stopped(tmp_path / "out")
+    _write(Photos(count=11), tmp_path / "out", samples_per_shard=3, val_fraction=0.0)
+    assert _bytes(tmp_path / "out")["train-000000.tar"] == undisturbed["train-000000.tar"]
+
+    class Renamed(Photos):
+        pass
+
+    _stopped(tmp_path / "other")
+    again = Renamed()
+    _write(again, tmp_path / "other", samples_per_shard=3, val_fraction=0.0)
+    assert len(again._loaded) == 12
+
+
+def test_damaged_leftovers_are_written_again(undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    out_dir = tmp_path / "out"
+    _stopped(out_dir)
+    tar = out_dir / "train-000000.tar"
+    tar.write_bytes(tar.read_bytes()[:-512])
+    record = out_dir / "train-000001.done.json"
+    record.write_bytes(record.read_bytes()[:100])
+    again = Photos()
+    _write(again, out_dir, samples_per_shard=3, val_fraction=0.0)
+    assert again._loaded == list(range(12))
+    assert _bytes(out_dir) == undisturbed
+
+
+def test_a_shard_of_unusable_files_alone_is_tried_again(tmp_path: Path) -> None:
+    class Unreadable(Photos):
+        def load(self, index: int) -> Sample:
+            if self._stop_at is None and index < 3:
+                raise UnusableFileError("cut off")
+            return super().load(index)
+
+    broken = Unreadable()
+    manifest = _write(broken, tmp_path / "out", samples_per_shard=3, val_fraction=0.0)
+    assert [shard.file for shard in manifest.shards] == [f"train-00000{n}.tar" for n in (1, 2, 3)]
+    assert [file.file for file in manifest.skipped] == [f"album/{n}.jpg" for n in range(3)]
+
+    class NeverReadable(Photos):
+        def load(self, index: int) -> Sample:
+            raise UnusableFileError("cut off")
+
+    with pytest.raises(ValueError, match=r"none of the 12 files is usable; album/0\.jpg: cut off"):
+        _write(NeverReadable(), tmp_path / "none", samples_per_shard=3, val_fraction=0.0)
+    assert _bytes(tmp_path / "none") == {}
+
+
+def test_the_source_names_splits_and_keys_decide_the_rest(tmp_path: Path) -> None:
+    class Halves(Photos):
+        def split(self, index: int) -> Split | None:
+            return ("test", "val", "train", None)[index // 3]
+
+    manifest = _write(Halves(), tmp_path, samples_per_shard=3, val_fraction=0.9)
+    assert [shard.file for shard in manifest.shards] == [
+        "train-000000.tar",
+        "train-000001.tar",
+        "val-000000.tar",
+        "val-000001.tar",
+        "test-000000.tar",
+    ]
+    keys = {split: [] for split in ("train", "val", "test")}
+    for shard in manifest.shards:
+        keys[shard.split] += shard.keys
+    rest = split_by_key(["p09", "p10", "p11"], val_fraction=0.9)
+    assert keys["test"] == ["p00", "p01", "p02"]
+    assert keys["val"] == ["p03", "p04", "p05"] + [
+        f"p{n:02d}" for n, split in zip((9, 10, 11), rest, strict=True) if split == "val"
+    ]
+    assert manifest.num_samples("test") == 3
+    assert sum(map(len, keys.values())) == 12
+    verify(tmp_path)
+
+
+def test_notes_framing_and_near_duplicates_are_in_manifest_and_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Album(Photos):
+        def split(self, index: int) -> Split | None:
+            return "val" if index == 9 else "train"
+
+        def load(self, index: int) -> Sample:
+            if index == 5:
+                raise UnusableFileError("a blank page")
+            sample = super().load(2 if index == 9 else index)
+            noise = np.random.default_rng(0).integers(0, 3, sample.photo.shape, dtype=np.uint8)
+            return replace(
+                sample,
+                key=self.key(index),
+                photo=np.minimum(sample.photo, 252) + noise if index == 9 else sample.photo,
+                metadata=replace(sample.metadata, note="torn" if index == 4 else ""),
+            )
+
+    with caplog.at_level("INFO", logger="neural_photo_editor"):
+        manifest = _write(Album(), tmp_path)
+    assert manifest.near_duplicates == (("p02", "p09"),)
+    assert [(file.file, file.reason) for file in manifest.notes] == [("album/4.jpg", "torn")]
+    assert [(file.file, file.reason) for file in manifest.skipped] == [
+        ("album/5.jpg", "a blank page")
+    ]
+    assert manifest.crop == "drawn"
+    assert "skipped album/5.jpg: a blank page" in caplog.text
+    assert "kept album/4.jpg: torn" in caplog.text
+    assert "2 samples look like another one (groups: 1, of them across splits: 1)" in caplog.text
+    with tarfile.open(tmp_path / "train-000000.tar") as tar:
+        described = {
+            name: json.loads(tar.extractfile(name).read())  # type: ignore[union-attr]
+            for name in tar.getnames()
+            if name.endswith(".json")
+        }
+    assert described["p04.json"]["note"] == "torn"
+    assert "note" not in described["p03.json"]
+
+
+def test_an_object_store_gets_the_bytes_of_a_folder(
+    undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    url = f"memory://{tmp_path.name}/deep/set"
+    _write(Photos(count=4), url, samples_per_shard=1, val_fraction=0.0)
+    with pytest.raises(ValueError, match=r"memory://.*already holds a data set"):
+        _write(Photos(), url, samples_per_shard=3, val_fraction=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        _write(Photos(stop_at=7), url, samples_per_shard=3, val_fraction=0.0, overwrite=True)
+    again = Photos()
+    _write(again, url, samples_per_shard=3, val_fraction=0.0)
+    assert again._loaded == [6, 7, 8, 9, 10, 11]
+    storage = ShardStorage(url)
+    assert {name: storage.read(name) for name in storage.names()} == undisturbed
+    with pytest.raises(ValueError, match="set num_workers=1"):
+        _write(Photos(), url, num_workers=2)
 
 
 @pytest.mark.parametrize(

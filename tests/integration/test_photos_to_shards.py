@@ -15,8 +15,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-from neural_photo_editor.data.shard_manifest import verify
 from neural_photo_editor.data.shard_reader import ShardReader
+from neural_photo_editor.data.shard_verification import verify
 from pipelines.prepare_shards import prepare_shards
 
 ROOT = Path(__file__).parents[2]

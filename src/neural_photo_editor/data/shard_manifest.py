@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from neural_photo_editor.common.fingerprint import canonical_json, sha256_file, sha256_json
+from neural_photo_editor.common.fingerprint import canonical_json, sha256_json
 from neural_photo_editor.common.regions import REGION_MAP
+from neural_photo_editor.data.storage import ShardStorage
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -123,18 +124,21 @@ class ShardManifest(BaseModel):
         return path
 
     @staticmethod
-    def load(folder: Path) -> "ShardManifest":
-        """Read and validate the manifest of a data set's folder, see `parse`.
+    def load(folder: str | Path | ShardStorage) -> "ShardManifest":
+        """Read and validate the manifest of a data set, in a folder or an object store.
 
         Raises:
             ValueError: no manifest, or not a valid one; the message names the file and the fix.
+            StorageError: an object store does not answer.
         """
-        path = folder / MANIFEST_NAME
-        if not path.is_file():
+        storage = folder if isinstance(folder, ShardStorage) else ShardStorage(folder)
+        try:
+            data = storage.read(MANIFEST_NAME)
+        except FileNotFoundError as error:
             raise ValueError(
-                f"no data set in {folder}: prepare it with pipelines/prepare_shards.py"
-            )
-        return ShardManifest.parse(path.read_bytes(), where=str(path))
+                f"no data set in {storage}: prepare it with pipelines/prepare_shards.py"
+            ) from error
+        return ShardManifest.parse(data, where=storage.url(MANIFEST_NAME))
 
     @staticmethod
     def parse(data: bytes, *, where: str) -> "ShardManifest":
@@ -163,21 +167,6 @@ class ShardManifest(BaseModel):
 
 class _SchemaVersion(BaseModel):
     schema_version: int
-
-
-def verify(folder: Path) -> ShardManifest:
-    """Check every shard's size and digest against the manifest and return the manifest.
-
-    Raises:
-        ValueError: the manifest is not valid; a shard is missing or its bytes differ.
-    """
-    manifest = ShardManifest.load(folder)
-    for shard in manifest.shards:
-        path = folder / shard.file
-        check_size(path, shard)
-        if sha256_file(path) != shard.sha256:
-            raise ValueError(f"{path} has other bytes than the manifest lists: copy it again")
-    return manifest
 
 
 def check_size(path: Path, shard: ShardInfo) -> None:

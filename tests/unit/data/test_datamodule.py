@@ -6,9 +6,9 @@ import torch
 
 from neural_photo_editor.data.datamodule import ShardDataModule
 from neural_photo_editor.data.image_folder import ImageFolder
-from neural_photo_editor.data.shard_manifest import verify
 from neural_photo_editor.data.shard_reader import CorruptSampleError
 from neural_photo_editor.data.shard_stream import Batch
+from neural_photo_editor.data.shard_verification import verify
 from neural_photo_editor.data.shard_writer import write_shards
 
 

@@ -17,7 +17,8 @@ from neural_photo_editor.data.celeba import CelebA
 from neural_photo_editor.data.celebamask_hq import PARTS, CelebAMaskHQ
 from neural_photo_editor.data.ffhq import FFHQ
 from neural_photo_editor.data.image_folder import ImageFolder
-from neural_photo_editor.data.shard_manifest import ShardManifest, verify
+from neural_photo_editor.data.shard_manifest import ShardManifest
+from neural_photo_editor.data.shard_verification import verify
 from neural_photo_editor.data.shard_writer import write_shards
 from neural_photo_editor.data.sources import SampleSource, UnusableFileError
 from neural_photo_editor.data.synthetic_source import SyntheticPortraits

@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from neural_photo_editor.data.shard_manifest import MANIFEST_NAME, ShardManifest, verify
+from neural_photo_editor.data.shard_manifest import (
+    MANIFEST_NAME,
+    FileNote,
+    ShardInfo,
+    ShardManifest,
+)
+from neural_photo_editor.data.storage import ShardStorage
 
 
 def _edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -44,6 +50,9 @@ def test_counts(shards: Path) -> None:
         (lambda m: m["shards"][0].update(split="val"), "is not named val"),
         (lambda m: m["shards"][0]["unlabeled"].append("nobody"), "lists 'nobody' as unlabeled"),
         (lambda m: m["shards"][0]["keys"].append(m["shards"][1]["keys"][0]), "two samples"),
+        (lambda m: m.update(near_duplicates=[["01", "stranger"]]), "'stranger'.* are not two or"),
+        (lambda m: m.update(near_duplicates=[["01", "01"]]), "'01'.* are not two or more"),
+        (lambda m: m.update(near_duplicates=[["01"]]), "'01'.* are not two or more"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(
@@ -62,22 +71,49 @@ def test_no_manifest_and_no_json(tmp_path: Path) -> None:
         ShardManifest.load(tmp_path)
 
 
-def test_verify_finds_one_changed_byte(shards: Path) -> None:
-    assert verify(shards) == ShardManifest.load(shards)
-    path = shards / "train-000001.tar"
-    data = bytearray(path.read_bytes())
-    data[1000] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"train-000001\.tar has other bytes"):
-        verify(shards)
+def test_a_manifest_lies_in_an_object_store_too(shards: Path, tmp_path: Path) -> None:
+    storage = ShardStorage(f"memory://{tmp_path.name}/manifest")
+    with pytest.raises(ValueError, match=r"no data set in memory://.*/manifest"):
+        ShardManifest.load(storage)
+    storage.write(MANIFEST_NAME, shards / MANIFEST_NAME)
+    assert ShardManifest.load(str(storage)) == ShardManifest.load(shards)
+    (tmp_path / "broken").write_text("{}")
+    storage.write(MANIFEST_NAME, tmp_path / "broken")
+    with pytest.raises(ValueError, match=r"memory://.*manifest/manifest\.json is not a valid"):
+        ShardManifest.load(storage)
 
 
-def test_verify_finds_missing_and_cut_off_shards(shards: Path) -> None:
-    path = shards / "val-000000.tar"
-    data = path.read_bytes()
-    path.write_bytes(data[:-512])
-    with pytest.raises(ValueError, match=rf"val-000000\.tar has {len(data) - 512} bytes"):
-        verify(shards)
-    path.unlink()
-    with pytest.raises(ValueError, match=r"val-000000\.tar is missing"):
-        verify(shards)
+def test_fields_added_later_may_be_absent(shards: Path) -> None:
+    before = ShardManifest.load(shards)
+    _edit(shards, lambda m: [m.pop(name) for name in ("crop", "notes", "near_duplicates")])
+    manifest = ShardManifest.load(shards)
+    assert (manifest.crop, manifest.notes, manifest.near_duplicates) == ("", (), ())
+    assert manifest.shards == before.shards
+
+
+def test_a_large_manifest_survives_and_its_file_stays_small(tmp_path: Path) -> None:
+    keys = tuple(f"photo-{number:06d}-0123456789ab" for number in range(200_000))
+    shards = tuple(
+        ShardInfo(
+            file=f"train-{number:06d}.tar",
+            split="train",
+            keys=keys[number * 1000 : (number + 1) * 1000],
+            bytes=1,
+            sha256=f"{number:064x}",
+        )
+        for number in range(200)
+    )
+    manifest = ShardManifest(
+        name="large",
+        resolution=128,
+        image_format="jpg",
+        licenses=("CC0-1.0",),
+        notes=tuple(FileNote(file=f"{key}.jpg", reason="torn") for key in keys[::10]),
+        near_duplicates=tuple(zip(keys[:50_000:2], keys[1:50_000:2], strict=True)),
+        shards=shards,
+    )
+    path = manifest.save(tmp_path)
+    assert path.stat().st_size < 12e6
+    loaded = ShardManifest.load(tmp_path)
+    assert loaded.num_samples("train") == 200_000
+    assert loaded.digest == manifest.digest

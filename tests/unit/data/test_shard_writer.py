@@ -10,8 +10,9 @@ from PIL import Image
 
 from neural_photo_editor.common.fingerprint import sha256_bytes
 from neural_photo_editor.data.image_folder import ImageFolder
-from neural_photo_editor.data.shard_manifest import ShardManifest, Split, verify
+from neural_photo_editor.data.shard_manifest import ShardManifest, Split
 from neural_photo_editor.data.shard_plan import split_by_key
+from neural_photo_editor.data.shard_verification import verify
 from neural_photo_editor.data.shard_writer import write_shards
 from neural_photo_editor.data.sources import (
     Sample,

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Sampler
 
-from neural_photo_editor.data.shard_manifest import ShardManifest
+from neural_photo_editor.data.damage import DamageRecord, OnDamage
+from neural_photo_editor.data.shard_manifest import ShardManifest, Split
 from neural_photo_editor.data.shard_reader import ShardReader
 from neural_photo_editor.data.shard_stream import (
     Batch,
@@ -17,10 +18,11 @@ from neural_photo_editor.data.shard_stream import (
     TrainBatchSampler,
     ValidationBatchSampler,
 )
+from neural_photo_editor.data.storage import DEFAULT_CACHE_BYTES, ShardStorage
 
 
 class ShardDataModule(LightningDataModule):
-    """Batches from a folder of shards, see `shard_stream.Batch`.
+    """Batches from shards in a folder or an object store, see `shard_stream.Batch`.
 
     The trainer needs ``use_distributed_sampler=False``: the samplers here already give each
     process its share. Epoch and step come from the trainer's progress, so a training that
@@ -29,7 +31,7 @@ class ShardDataModule(LightningDataModule):
     workers changes no batch.
 
     Args:
-        shards: folder with ``manifest.json`` and the tars.
+        shards: folder with ``manifest.json`` and the tars, or its URL, see `ShardStorage`.
         batch_size: samples of a global batch, all processes together.
         resolution: side of the images in a batch, in pixels.
         crop_size: side of the square cut out of a photo before resizing, at random in training
@@ -37,6 +39,11 @@ class ShardDataModule(LightningDataModule):
         horizontal_flip: flip half of the training samples, labels too.
         require_labels: refuse shards with unlabeled samples; otherwise those get label map 0.
         num_workers: loader processes beside each training process; 0 reads in the process itself.
+        shuffle_shards: shards whose samples are shuffled jointly, see `epoch_order`; remote
+            reading needs about that many in the cache.
+        on_damage: "stop" ends the training at a sample that cannot be read; "skip" replaces it
+            by another of its global batch, warns and counts.
+        cache_dir, cache_bytes: copies of remote shards, see `ShardStorage`.
         seed: of order and augmentation.
     """
 
@@ -50,23 +57,37 @@ class ShardDataModule(LightningDataModule):
         horizontal_flip: bool = False,
         require_labels: bool = True,
         num_workers: int = 0,
+        shuffle_shards: int = 16,
+        on_damage: OnDamage = "stop",
+        cache_dir: str | Path | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
         seed: int = 0,
     ) -> None:
         super().__init__()
         for name, value in {
             "batch_size": batch_size,
             "resolution": resolution,
+            "shuffle_shards": shuffle_shards,
             "crop_size": 1 if crop_size is None else crop_size,
         }.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
-        self.shards = Path(shards)
+        if on_damage not in get_args(OnDamage):
+            raise ValueError(f'on_damage must be "stop" or "skip", not {on_damage!r}')
+        self.storage = ShardStorage(
+            shards,
+            cache_dir=None if cache_dir is None else Path(cache_dir),
+            cache_bytes=cache_bytes,
+        )
         self.batch_size = batch_size
         self.resolution = resolution
         self.crop_size = crop_size
         self.horizontal_flip = horizontal_flip
         self.require_labels = require_labels
         self.num_workers = num_workers
+        self.shuffle_shards = shuffle_shards
+        self.on_damage = on_damage
+        self.damage = DamageRecord()
         self.seed = seed
         self._reader: ShardReader | None = None
 
@@ -77,41 +98,74 @@ class ShardDataModule(LightningDataModule):
     @property
     def reader(self) -> ShardReader:
         if self._reader is None:
-            self._reader = ShardReader(self.shards)
+            # Loader workers read ahead of the training, into the next window.
+            self._reader = ShardReader(self.storage, max_open_shards=2 * self.shuffle_shards)
         return self._reader
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
-        """Open the shards and check that they have what training needs.
+        """Read the manifest and check that the shards have what training needs.
 
         Raises:
-            ValueError: see `ShardReader`; or labels are required and missing.
+            ValueError: see `ShardReader`; a shard of a local folder is missing; the cache is too
+                small; or labels are required and missing.
         """
+        if self.on_damage == "stop":
+            self.reader.check_complete()
+        self._check_cache()
         unlabeled = [key for shard in self.manifest.shards for key in shard.unlabeled]
         if self.require_labels and unlabeled:
             raise ValueError(
-                f"{len(unlabeled)} of {len(self.reader)} samples in {self.shards} have no label "
+                f"{len(unlabeled)} of {len(self.reader)} samples in {self.storage} have no label "
                 f"map, for example {unlabeled[0]}: label them, or set require_labels=false for a "
                 "training that uses photos alone"
             )
 
+    def _check_cache(self) -> None:
+        if self.storage.cache is None:
+            return
+        sizes = sorted((shard.bytes for shard in self.manifest.shards), reverse=True)
+        needed, have = sum(sizes[: 2 * self.shuffle_shards]), self.storage.cache.max_bytes
+        if have < needed:
+            raise ValueError(
+                f"cache_bytes is {have}, but two windows of {self.shuffle_shards} shards of "
+                f"{self.storage} take {needed}: with less, shards would be fetched for single "
+                "samples; raise cache_bytes or lower shuffle_shards"
+            )
+
     def train_dataloader(self) -> DataLoader[Batch]:
+        rank, world_size = self._place()
         sampler = TrainBatchSampler(
             self.reader.sample_ids("train"),
             batch_size=self.batch_size,
             seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            rank=rank,
+            world_size=world_size,
+            shard_sizes=[len(shard.keys) for shard in self.reader.shards("train")],
+            shuffle_shards=self.shuffle_shards,
         )
         return self._loader(sampler, augment=True, trainer=self.trainer)
 
     def val_dataloader(self) -> DataLoader[Batch]:
+        return self._held_out("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._held_out("test")
+
+    def _held_out(self, split: Split) -> DataLoader[Batch]:
+        rank, world_size = self._place()
         sampler = ValidationBatchSampler(
-            self.reader.sample_ids("val"),
+            self.reader.sample_ids(split),
             batch_size=self.batch_size,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            rank=rank,
+            world_size=world_size,
         )
         return self._loader(sampler, augment=False)
+
+    def _place(self) -> tuple[int, int]:
+        """Return this process's rank and the number of processes."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
 
     def _loader(
         self, sampler: Sampler[BatchRequest], *, augment: bool, trainer: Trainer | None = None
@@ -122,11 +176,13 @@ class ShardDataModule(LightningDataModule):
             crop_size=self.crop_size,
             augment=augment,
             horizontal_flip=self.horizontal_flip,
+            skip_damaged=self.on_damage == "skip",
             seed=self.seed,
         )
         return _Loader(
             dataset,
             trainer,
+            self.damage,
             batch_size=None,  # The sampler yields requests for whole batches.
             sampler=sampler,
             num_workers=self.num_workers,
@@ -141,11 +197,15 @@ class _Loader(DataLoader[Batch]):
 
     Lightning asks for the iterator before it has restored and set the epoch, and loader workers
     read ahead at once. As a generator the iterator starts with its first batch instead.
+    Damage that the workers met is recorded here, in the training process.
     """
 
-    def __init__(self, dataset: ShardDataset, trainer: Trainer | None, **options: Any) -> None:
+    def __init__(
+        self, dataset: ShardDataset, trainer: Trainer | None, damage: DamageRecord, **options: Any
+    ) -> None:
         super().__init__(dataset, **options)
         self.trainer = trainer
+        self.damage = damage
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         if self.trainer is not None and isinstance(self.sampler, TrainBatchSampler):
@@ -154,7 +214,10 @@ class _Loader(DataLoader[Batch]):
                 fit_loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
                 first_step=fit_loop.epoch_loop.batch_progress.current.ready,
             )
-        yield from super().__iter__()
+        for batch in super().__iter__():
+            if damaged := batch.pop("damaged", None):
+                self.damage.add(damaged)
+            yield batch
 
     # The trainer's progress is all the state there is; with these two Lightning knows that
     # resuming within an epoch is exact and does not warn.

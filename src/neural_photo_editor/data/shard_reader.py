@@ -2,9 +2,10 @@
 
 import io
 import os
-import tarfile
+from bisect import bisect_right
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -12,97 +13,147 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from neural_photo_editor.data.label_map import decode_labels
-from neural_photo_editor.data.shard_manifest import ShardInfo, ShardManifest, check_size
-
-_ABSENT = (-1, -1)
+from neural_photo_editor.data.shard_index import ShardIndex, index_shard
+from neural_photo_editor.data.shard_manifest import (
+    MANIFEST_NAME,
+    ShardInfo,
+    ShardManifest,
+    Split,
+)
+from neural_photo_editor.data.storage import ShardStorage, StorageError
 
 
 class CorruptSampleError(RuntimeError):
     """A sample's bytes cannot be used. The message names shard, member and remedy."""
 
 
+class _OpenShard(NamedTuple):
+    file: int
+    first_id: int
+    members: ShardIndex
+
+
 class ShardReader:
     """Reads photos and label maps by sample id, the sample's position in the manifest's order.
 
-    The constructor reads the headers of every tar once. Files are opened at first use in each
-    process, so a reader may be pickled or forked into loader workers.
+    The constructor reads the manifest alone. A shard is opened, and its headers are read, when a
+    process first needs it; at most `max_open_shards` stay open, the one opened first is closed.
+    A reader may be pickled or forked into loader workers.
+
+    Args:
+        storage: the data set's files, or a local folder.
 
     Raises:
-        ValueError: the manifest is not valid, or a shard is missing, has another size or other
-            samples than the manifest lists.
+        ValueError: there is no manifest, or it is not valid.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.manifest = ShardManifest.load(folder)
-        self._keys = [key for shard in self.manifest.shards for key in shard.keys]
-        self._splits = [shard.split for shard in self.manifest.shards for _ in shard.keys]
-        self._shard_of = np.repeat(
-            np.arange(len(self.manifest.shards)),
-            [len(shard.keys) for shard in self.manifest.shards],
-        )
-        photos: list[tuple[int, int]] = []
-        labels: list[tuple[int, int]] = []
-        for shard in self.manifest.shards:
-            members = _scan(folder / shard.file, shard)
-            for key in shard.keys:
-                photos.append(members[f"{key}.{self.manifest.image_format}"])
-                labels.append(members.get(f"{key}.labels.png", _ABSENT))
-        # (offset, size) of each member. Arrays, not objects: forked workers then share the pages.
-        self._photos = np.array(photos, dtype=np.int64)
-        self._labels = np.array(labels, dtype=np.int64)
-        self._files: dict[int, int] = {}
+    def __init__(self, storage: ShardStorage | Path, *, max_open_shards: int = 32) -> None:
+        self.storage = storage if isinstance(storage, ShardStorage) else ShardStorage(storage)
+        self.max_open_shards = max_open_shards
+        self.manifest = _load_manifest(self.storage)
+        sizes = (len(shard.keys) for shard in self.manifest.shards)
+        # Shard i holds the samples from _starts[i] to _starts[i + 1] - 1.
+        self._starts = list(accumulate(sizes, initial=0))
+        self._open: dict[int, _OpenShard] = {}
+        self._damaged: dict[int, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_files": {}}
+        return self.__dict__ | {"_open": {}}
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return self._starts[-1]
 
-    def sample_ids(self, split: str) -> NDArray[np.int64]:
+    def __del__(self) -> None:
+        # Of an instance whose constructor failed there is nothing to close.
+        for shard in getattr(self, "_open", {}).values():
+            os.close(shard.file)
+
+    def sample_ids(self, split: Split) -> NDArray[np.int64]:
         """Return the ids of a split's samples, int64, ascending."""
-        return np.flatnonzero(np.array(self._splits) == split)
+        parts = [
+            np.arange(start, start + len(shard.keys))
+            for start, shard in zip(self._starts, self.manifest.shards, strict=False)
+            if shard.split == split
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+    def shards(self, split: Split) -> list[ShardInfo]:
+        """Return a split's shards in the order of `sample_ids`."""
+        return [shard for shard in self.manifest.shards if shard.split == split]
 
     def key(self, sample_id: int) -> str:
-        return self._keys[sample_id]
+        number = self._number(sample_id)
+        return self.manifest.shards[number].keys[sample_id - self._starts[number]]
 
     def has_labels(self, sample_id: int) -> bool:
-        return bool(self._labels[sample_id, 1] >= 0)
+        return self.key(sample_id) not in self.manifest.shards[self._number(sample_id)].unlabeled
+
+    def check_complete(self) -> None:
+        """Check that no shard of a local folder is missing; a remote one shows when it is read.
+
+        Raises:
+            ValueError: names the first shard that is missing.
+        """
+        if self.storage.folder is None:
+            return
+        present = set(self.storage.names())
+        for shard in self.manifest.shards:
+            if shard.file not in present:
+                path = self.storage.url(shard.file)
+                raise ValueError(f"{path} is missing: copy it again or prepare the shards again")
 
     def read(self, sample_id: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Return a photo, uint8 (H, W, 3), and its label map, uint8 (H, W) in 0..10, or None.
 
         Raises:
-            CorruptSampleError: the bytes are cut off or do not decode.
+            CorruptSampleError: the shard is missing or damaged, or the sample's bytes are cut
+                off or do not decode.
+            StorageError: the shard's storage cannot be reached, which says nothing of the shard.
         """
+        number = self._number(sample_id)
         suffix: str = self.manifest.image_format
         try:
-            data = self._pread(sample_id, self._photos)
+            shard = self._open.get(number) or self._open_shard(number)
+            row = sample_id - shard.first_id
+            data = _pread(shard.file, shard.members.photos[row])
             photo = decode_jpeg(data) if suffix == "jpg" else _decode_png(data)
-            if not self.has_labels(sample_id):
+            if shard.members.labels[row, 1] < 0:
                 return photo, None
             suffix = "labels.png"
-            labels = decode_labels(self._pread(sample_id, self._labels))
+            labels = decode_labels(_pread(shard.file, shard.members.labels[row]))
             if labels.shape != photo.shape[:2]:
                 raise ValueError(f"size {labels.shape} differs from the photo's {photo.shape[:2]}")
+        except StorageError:
+            raise
         except (ValueError, OSError, SyntaxError) as error:
-            shard = self.folder / self.manifest.shards[self._shard_of[sample_id]].file
+            url = self.storage.url(self.manifest.shards[number].file)
             raise CorruptSampleError(
-                f"{shard}, member {self.key(sample_id)}.{suffix}: {error}. "
+                f"{url}, member {self.key(sample_id)}.{suffix}: {error}. "
                 "The shard is damaged: copy it again or prepare the shards again"
             ) from error
         return photo, labels
 
-    def _pread(self, sample_id: int, members: NDArray[np.int64]) -> bytes:
-        number = int(self._shard_of[sample_id])
-        if number not in self._files:
-            path = self.folder / self.manifest.shards[number].file
-            self._files[number] = os.open(path, os.O_RDONLY)
-        offset, size = members[sample_id].tolist()
-        data = os.pread(self._files[number], size, offset)
-        if len(data) < size:
-            raise ValueError(f"{len(data)} of {size} bytes at offset {offset}")
-        return data
+    def _number(self, sample_id: int) -> int:
+        return bisect_right(self._starts, sample_id) - 1
+
+    def _open_shard(self, number: int) -> _OpenShard:
+        if number in self._damaged:  # Not read once more for each of its samples.
+            raise ValueError(self._damaged[number])
+        shard = self.manifest.shards[number]
+        while len(self._open) >= self.max_open_shards:
+            os.close(self._open.pop(next(iter(self._open))).file)
+        try:
+            file = self.storage.open(shard.file, size=shard.bytes, sha256=shard.sha256)
+            try:
+                index = index_shard(file, shard, image_format=self.manifest.image_format)
+            except ValueError:
+                os.close(file)
+                raise
+        except ValueError as error:
+            self._damaged[number] = str(error)
+            raise
+        self._open[number] = _OpenShard(file, self._starts[number], index)
+        return self._open[number]
 
 
 def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
@@ -122,15 +173,19 @@ def _decode_png(data: bytes) -> NDArray[np.uint8]:
         return np.array(image)
 
 
-def _scan(path: Path, shard: ShardInfo) -> dict[str, tuple[int, int]]:
-    """Return name -> (offset, size) of a tar's members after checking them with the manifest."""
-    check_size(path, shard)
+def _pread(file: int, member: NDArray[np.int64]) -> bytes:
+    offset, size = member.tolist()
+    data = os.pread(file, size, offset)
+    if len(data) < size:
+        raise ValueError(f"{len(data)} of {size} bytes at offset {offset}")
+    return data
+
+
+def _load_manifest(storage: ShardStorage) -> ShardManifest:
     try:
-        with tarfile.open(path, "r:") as tar:
-            members = {member.name: (member.offset_data, member.size) for member in tar}
-    except tarfile.TarError as error:
-        raise ValueError(f"{path} is not a readable tar ({error}): copy it again") from error
-    keys = tuple(dict.fromkeys(name.split(".", 1)[0] for name in members))
-    if keys != shard.keys:
-        raise ValueError(f"{path} holds other samples than the manifest lists: copy it again")
-    return members
+        data = storage.read(MANIFEST_NAME)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"no data set in {storage}: prepare it with pipelines/prepare_shards.py"
+        ) from error
+    return ShardManifest.parse(data, where=storage.url(MANIFEST_NAME))

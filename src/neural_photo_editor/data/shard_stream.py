@@ -1,7 +1,7 @@
 """The order of training: global batches that depend on seed and epoch, never on who reads them."""
 
-from collections.abc import Iterator
-from typing import NamedTuple, TypedDict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from neural_photo_editor.common.seeding import numpy_generator
-from neural_photo_editor.data.shard_reader import ShardReader
+from neural_photo_editor.data.shard_order import epoch_order
+from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReader
 from neural_photo_editor.data.transforms import (
     Pixels,
     crop,
@@ -24,28 +25,41 @@ class Batch(TypedDict):
 
     image: uint8 (N, 3, H, W), RGB. labels: uint8 (N, H, W), region ids; 0 where a photo has no
     label map. sample_id: int64 (N,), the sample's position in the manifest's order.
+    damaged: what was wrong with each sample that was replaced, by its id; taken out again before
+    a training step sees the batch.
     """
 
     image: Tensor
     labels: Tensor
     sample_id: Tensor
+    damaged: NotRequired[dict[int, str]]
 
 
 class BatchRequest(NamedTuple):
-    """Which samples make a batch; the epoch travels along because augmentation depends on it."""
+    """Which samples make a batch; the epoch travels along because augmentation depends on it.
+
+    `global_ids` are the samples of all processes' batches of this step, `sample_ids` among them:
+    a damaged sample is replaced by one of those. Empty: there is one process.
+    """
 
     epoch: int
     sample_ids: tuple[int, ...]
+    global_ids: tuple[int, ...] = ()
 
 
 class TrainBatchSampler(Sampler[BatchRequest]):
     """This process's share of the global batches of one epoch.
 
-    An epoch is one permutation of the samples, drawn from (seed, epoch), cut into global batches
-    of `batch_size`. Process `rank` takes the `rank`-th of `world_size` equal slices of each, so
-    the samples of global batch s are the same for any number of processes. The last, incomplete
-    global batch is dropped: all processes take the same number of steps, and the samples
-    dropped differ from epoch to epoch.
+    An epoch is an order of all samples, a function of (seed, epoch) alone that keeps to windows
+    of `shuffle_shards` shards (see `epoch_order`), cut into global batches of `batch_size`.
+    Process `rank` takes the `rank`-th of `world_size` equal slices of each, so the samples of
+    global batch s are the same for any number of processes. The last, incomplete global batch is
+    dropped: all processes take the same number of steps, and the samples dropped differ from
+    epoch to epoch.
+
+    Args:
+        sample_ids: of the split, int64, shard after shard.
+        shard_sizes: number of samples of each shard; None: one shard holds all.
 
     Raises:
         ValueError: `batch_size` is not a multiple of `world_size`, or there are fewer samples.
@@ -59,6 +73,8 @@ class TrainBatchSampler(Sampler[BatchRequest]):
         seed: int,
         rank: int,
         world_size: int,
+        shard_sizes: Sequence[int] | None = None,
+        shuffle_shards: int = 16,
     ) -> None:
         if batch_size < 1 or batch_size % world_size:
             raise ValueError(
@@ -75,6 +91,9 @@ class TrainBatchSampler(Sampler[BatchRequest]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.shard_sizes = [len(sample_ids)] if shard_sizes is None else list(shard_sizes)
+        assert sum(self.shard_sizes) == len(sample_ids)
+        self.shuffle_shards = shuffle_shards
         self.epoch = 0
         self.first_step = 0
 
@@ -88,11 +107,14 @@ class TrainBatchSampler(Sampler[BatchRequest]):
 
     def __iter__(self) -> Iterator[BatchRequest]:
         epoch = self.epoch
-        order = numpy_generator(self.seed, "order", epoch).permutation(self.sample_ids)
+        positions = epoch_order(
+            self.shard_sizes, seed=self.seed, epoch=epoch, shuffle_shards=self.shuffle_shards
+        )
         share = self.batch_size // self.world_size
         for step in range(self.first_step, len(self)):
-            start = step * self.batch_size + self.rank * share
-            yield BatchRequest(epoch, tuple(order[start : start + share].tolist()))
+            start = step * self.batch_size
+            batch = tuple(self.sample_ids[positions[start : start + self.batch_size]].tolist())
+            yield BatchRequest(epoch, batch[self.rank * share : (self.rank + 1) * share], batch)
 
 
 class ValidationBatchSampler(Sampler[BatchRequest]):
@@ -118,7 +140,8 @@ class ValidationBatchSampler(Sampler[BatchRequest]):
     def __iter__(self) -> Iterator[BatchRequest]:
         for batch in self.batches:
             share = np.array_split(batch, self.world_size)[self.rank]
-            yield BatchRequest(0, tuple((share if len(share) else batch[:1]).tolist()))
+            share = share if len(share) else batch[:1]
+            yield BatchRequest(0, tuple(share.tolist()), tuple(batch.tolist()))
 
 
 class ShardDataset(Dataset[Batch]):
@@ -129,8 +152,13 @@ class ShardDataset(Dataset[Batch]):
     drawn from (seed, epoch, sample id); without it the crop is central and nothing is flipped.
     Left and right are not told apart by region ids, so a flip needs no exchange of labels.
 
+    With `skip_damaged` a sample that cannot be read is replaced by the next readable one of the
+    global batch, counted from its own place and around the end, so that the batch does not depend
+    on the number of processes. The replacement's id stands in `sample_id`.
+
     Raises:
-        CorruptSampleError: from reading, see `ShardReader.read`.
+        CorruptSampleError: from reading, see `ShardReader.read`; with `skip_damaged` only where
+            no sample of the global batch can be read.
         ValueError: a photo is smaller than `crop_size`.
     """
 
@@ -142,6 +170,7 @@ class ShardDataset(Dataset[Batch]):
         crop_size: int | None = None,
         augment: bool = False,
         horizontal_flip: bool = False,
+        skip_damaged: bool = False,
         seed: int = 0,
     ) -> None:
         self.reader = reader
@@ -149,14 +178,17 @@ class ShardDataset(Dataset[Batch]):
         self.crop_size = crop_size
         self.augment = augment
         self.horizontal_flip = horizontal_flip
+        self.skip_damaged = skip_damaged
         self.seed = seed
 
     def __getitem__(self, request: BatchRequest) -> Batch:
         num, side = len(request.sample_ids), self.resolution
         images = np.empty((num, 3, side, side), dtype=np.uint8)
         labels = np.zeros((num, side, side), dtype=np.uint8)
-        for row, sample_id in enumerate(request.sample_ids):
-            photo, label_map = self.reader.read(sample_id)
+        sample_ids, damaged = list(request.sample_ids), dict[int, str]()
+        for row in range(num):
+            sample_ids[row], photo, label_map = self._read(request, row, damaged)
+            sample_id = sample_ids[row]
             top, left, size, flip = self._frame(photo, epoch=request.epoch, sample_id=sample_id)
             step = -1 if flip else 1
             window = crop(photo, top=top, left=left, size=size)
@@ -165,11 +197,35 @@ class ShardDataset(Dataset[Batch]):
             if label_map is not None:
                 window = crop(label_map, top=top, left=left, size=size)
                 labels[row] = resize_labels(window, width=side, height=side)[:, ::step]
-        return Batch(
+        batch = Batch(
             image=torch.from_numpy(images),
             labels=torch.from_numpy(labels),
-            sample_id=torch.tensor(request.sample_ids, dtype=torch.int64),
+            sample_id=torch.tensor(sample_ids, dtype=torch.int64),
         )
+        if damaged:
+            batch["damaged"] = damaged
+        return batch
+
+    def _read(
+        self, request: BatchRequest, row: int, damaged: dict[int, str]
+    ) -> tuple[int, Pixels, Pixels | None]:
+        """Return (id, photo, labels) of a requested sample, or of what replaces it."""
+        wanted = request.sample_ids[row]
+        try:
+            return wanted, *self.reader.read(wanted)
+        except CorruptSampleError as error:
+            if not self.skip_damaged:
+                raise
+            damaged[wanted] = str(error)
+            failure = error
+        everyone = request.global_ids or request.sample_ids
+        place = everyone.index(wanted)
+        for candidate in everyone[place + 1 :] + everyone[:place]:
+            try:
+                return candidate, *self.reader.read(candidate)
+            except CorruptSampleError:
+                continue
+        raise failure
 
     def _frame(self, photo: Pixels, *, epoch: int, sample_id: int) -> tuple[int, int, int, bool]:
         """Return (top, left, size, flip) of the square to cut out of a photo."""

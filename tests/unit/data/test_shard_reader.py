@@ -93,21 +93,55 @@ def test_a_cut_off_jpeg_is_damaged_not_gray(labeled_photos: ImageFolder, tmp_pat
 
 def test_a_file_that_shrinks_while_it_is_read_is_damaged(shards: Path) -> None:
     reader = ShardReader(shards)
+    reader.read(0)
     with (shards / "train-000000.tar").open("r+b") as file:
         file.truncate(600)
     with pytest.raises(CorruptSampleError, match="bytes at offset"):
         reader.read(5)
 
 
-def test_shards_that_disagree_with_the_manifest_are_refused_at_once(shards: Path) -> None:
+def test_shards_that_disagree_with_the_manifest_are_refused_when_they_are_opened(
+    shards: Path,
+) -> None:
     path = shards / "train-000000.tar"
     original = path.read_bytes()
-    path.write_bytes(original[:-512])
-    with pytest.raises(ValueError, match=r"train-000000\.tar has \d+ bytes"):
-        ShardReader(shards)
-    path.write_bytes(bytes(len(original)))
-    with pytest.raises(ValueError, match="holds other samples"):
-        ShardReader(shards)
-    path.write_bytes(b"x" * len(original))
-    with pytest.raises(ValueError, match="not a readable tar"):
-        ShardReader(shards)
+    for content, reason in {
+        original[:-512]: r"has \d+ bytes, the manifest lists",
+        bytes(len(original)): "holds other samples",
+        b"x" * len(original): "not a readable tar: no valid header at byte 0",
+    }.items():
+        path.write_bytes(content)
+        reader = ShardReader(shards)
+        for _ in range(2):  # The second time without reading the shard.
+            with pytest.raises(CorruptSampleError, match=rf"train-000000\.tar, .*{reason}"):
+                reader.read(0)
+        reader.read(len(reader) - 1)
+
+
+def test_opening_reads_the_manifest_alone_and_reading_opens_one_shard(shards: Path) -> None:
+    reader = ShardReader(shards)
+    first = len(reader.manifest.shards[0].keys)
+    for shard in reader.manifest.shards[1:]:
+        (shards / shard.file).unlink()
+    for sample_id in range(first):
+        reader.read(sample_id)
+    with pytest.raises(CorruptSampleError, match=r"train-000001\.tar is missing"):
+        reader.read(first)
+    with pytest.raises(ValueError, match=r"train-000001\.tar is missing"):
+        reader.check_complete()
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_the_number_of_open_files_is_bounded_and_returns_to_zero(shards: Path) -> None:
+    before = _open_files()
+    reader = ShardReader(shards, max_open_shards=2)
+    for _ in range(3):
+        for sample_id in range(len(reader)):
+            reader.read(sample_id)
+            assert _open_files() <= before + 2
+    assert len(reader.manifest.shards) > 2
+    del reader
+    assert _open_files() == before

@@ -58,7 +58,7 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, UInt8Array | None]:
 
 
 def _to_srgb(color: Image.Image, profile: object) -> Image.Image:
-    """Convert by the profile to sRGB; without one that fits and works, return `color` itself.
+    """Convert by the profile to sRGB, perhaps in place; without one that fits, return `color`.
 
     Relative colorimetric with black point compensation: what is in sRGB's range stays exact,
     black becomes black.
@@ -74,7 +74,9 @@ def _to_srgb(color: Image.Image, profile: object) -> Image.Image:
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
-        return ImageCms.applyTransform(color, transform) or color
+        # In place where that is possible: a copy of the largest photo takes 64 MiB.
+        converted = ImageCms.applyTransform(color, transform, inPlace=color.mode == "RGB")
+        return color if converted is None else converted
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return color  # A damaged profile says nothing; the pixels themselves are sound.
 

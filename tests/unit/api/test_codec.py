@@ -20,6 +20,8 @@ from neural_photo_editor.api.codec import (
     encode_png,
 )
 from neural_photo_editor.api.errors import RequestError
+from neural_photo_editor.api.image_opening import open_image
+from tests.unit.api import icc_profiles
 
 
 def picture(height: int = 24, width: int = 32, channels: int = 3) -> NDArray[np.uint8]:
@@ -170,19 +172,42 @@ def test_animations_and_jpegs_of_endless_scans_are_refused() -> None:
     assert "scans" in refusal(jpeg[:-2] + b"\xff\xda\0\0" * 200 + jpeg[-2:]).detail
 
 
+def test_the_reason_of_a_refusal_is_the_decoders_and_always_the_same() -> None:
+    noise = save(Image.fromarray(picture(200, 200)), "JPEG")
+    assert "truncated" in refusal(noise[:-4000]).detail
+    assert "first bytes are damaged" in refusal(b"\xff\xd8\xff" + b"nothing follows").detail
+    # An address would differ from run to run.
+    with (
+        pytest.raises(RequestError, match=r"decoded \(RuntimeError\)"),
+        open_image(noise, field="photo"),
+    ):
+        raise RuntimeError(repr(object()))
+
+
+def test_the_first_picture_of_a_phones_file_is_the_photo() -> None:
+    first, second = Image.fromarray(picture()), Image.fromarray(picture()[::-1])
+    data = save(first, "MPO", save_all=True, append_images=[second])
+    with Image.open(io.BytesIO(data)) as stored:
+        assert (stored.format, stored.n_frames) == ("MPO", 2)
+        expected = np.asarray(stored)
+    np.testing.assert_array_equal(decode_photo(data).rgb, expected)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     kind=st.sampled_from(["PNG", "JPEG", "WEBP"]),
     edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),
+    to_srgb=st.booleans(),
 )
 def test_nothing_but_request_errors_comes_out_of_corrupted_files(
-    kind: str, edits: list[tuple[float, int]]
+    kind: str, edits: list[tuple[float, int]], to_srgb: bool
 ) -> None:
-    data = bytearray(save(Image.fromarray(picture()), kind))
+    profile = icc_profiles.rgb_profile(icc_profiles.ADOBE_RGB, gamma=2.2)
+    data = bytearray(save(Image.fromarray(picture()), kind, icc_profile=profile))
     for position, value in edits:
         data[int(position * (len(data) - 1))] = value
     with contextlib.suppress(RequestError):
-        photo = decode_photo(bytes(data))
+        photo = decode_photo(bytes(data), to_srgb=to_srgb)
         assert photo.rgb.dtype == np.uint8
         assert photo.rgb.shape[2] == 3
 

@@ -1,16 +1,42 @@
-"""Reading Lightning checkpoints without unpickling code.
+"""Lightning checkpoints: replaced whole when written, read without unpickling code.
 
 Keys this project adds to Lightning's: ``ema`` (decay, num_updates, state_dict of the network),
 ``network`` (class name and constructor arguments) and ``artifact_metadata``.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
 NETWORK_PREFIX = "network."
+
+
+class WholeFileCheckpointIO(TorchCheckpointIO):
+    """Writes beside the checkpoint and renames, so that a kill leaves the old one or the new one.
+
+    Lightning stages in the system's folder for temporary files. Where that is another file
+    system, the last act is a copy onto the checkpoint, and a kill during it leaves neither. There
+    each kill also leaves a whole checkpoint behind; here the next save replaces what is left.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any = None,  # noqa: ARG002
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())  # Without it a crash of the machine may leave an empty file.
+        partial.replace(path)
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 
+from neural_photo_editor.training.checkpoint import WholeFileCheckpointIO
+
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 POSITIVE_INTEGERS = (
     "max_steps",
@@ -116,6 +118,7 @@ def trainer_arguments(trainer: Mapping[str, Any], *, module: LightningModule) ->
         "use_distributed_sampler": False,  # The data module gives each process its share.
         "enable_progress_bar": False,
         "enable_model_summary": False,
+        "plugins": [WholeFileCheckpointIO()],
     }
     if not module.automatic_optimization and trainer["strategy"] == "ddp":
         # Either half of a GAN's step leaves the other network without gradients.

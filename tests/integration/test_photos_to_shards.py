@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
+from neural_photo_editor.data.contact_sheet import CAPTION_HEIGHT
 from neural_photo_editor.data.shard_reader import ShardReader
 from neural_photo_editor.data.shard_verification import verify
 from pipelines.prepare_shards import prepare_shards
@@ -64,7 +65,7 @@ def test_photos_become_shards_that_webdataset_reads(photos: Path) -> None:
     assert (manifest.name, manifest.resolution, manifest.licenses) == ("shards", 32, ("CC-BY-4.0",))
     assert [file.file for file in manifest.skipped] == ["broken.jpg"]
     with Image.open(out_dir / "contact_sheet.png") as sheet:
-        assert sheet.size == (4 * 2 * 128, 3 * 128)
+        assert sheet.size == (4 * 2 * 128, 3 * (128 + CAPTION_HEIGHT))
 
     reader = ShardReader(out_dir)
     files = [str(out_dir / shard.file) for shard in manifest.shards]

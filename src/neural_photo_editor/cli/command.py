@@ -1,7 +1,7 @@
-"""``npe``: send a photo to a running server and save what comes back. Needs no torch.
+"""``npe``: send a photo to a running server and save what comes back; check shards. Needs no torch.
 
 Exit status: 0 done, 1 a local file cannot be read or written, 2 wrong usage, 3 the server refused
-the request, 4 the server failed or could not be reached.
+the request, 4 the server failed or could not be reached, 5 the data set is damaged.
 """
 
 import argparse
@@ -19,10 +19,9 @@ import neural_photo_editor
 from neural_photo_editor.api.client import DEFAULT_URL, EditClient, EditError
 from neural_photo_editor.api.codec import encode_png
 from neural_photo_editor.api.schema import EditResult, SegmentResult, UpscaleResult
+from neural_photo_editor.cli.shards import EXIT_FILE, EXIT_OK, add_shards_parser, run_shards
 from neural_photo_editor.common.regions import REGION_NAMES, colorize_labels
 
-EXIT_OK = 0
-EXIT_FILE = 1
 EXIT_REFUSED = 3
 EXIT_SERVER = 4
 
@@ -32,6 +31,8 @@ _SUFFIXES = {"segment": "regions", "edit": "edited", "upscale": "upscaled"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     options = _parser().parse_args(arguments)
+    if options.command == "shards":
+        return run_shards(options)
     output = options.output or _default_output(options.photo, options.command)
     try:
         photo = options.photo.read_bytes()
@@ -82,7 +83,8 @@ def _request(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="npe", description="Edit portraits with a running Neural Photo Editor server."
+        prog="npe",
+        description="Edit portraits with a running Neural Photo Editor server; check data sets.",
     )
     parser.add_argument(
         "--version", action="version", version=f"npe {neural_photo_editor.__version__}"
@@ -127,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("photo", "model"),
         help="keep the photo's own fine detail, or draw it anew (default: photo for --color)",
     )
+    add_shards_parser(commands)
     return parser
 
 

@@ -18,8 +18,8 @@ class EditPlan:
         eta: DDIM's noise scale in 0..1 (0 is deterministic); "ddpm" ignores it.
         resamples: how often each stretch is denoised (RePaint's r); 1 is the plain process.
         jump_length: steps in such a stretch (RePaint's j).
-        color_fidelity: how far the start noise spares the local mean colors of what is painted, in
-            0..1; see `masked_editing`. 0 is white noise.
+        color_fidelity: how far the noise of start and resampling spares the local mean colors of
+            what is painted, in 0..1; see `masked_editing`. 0 is white noise.
     """
 
     t0: int

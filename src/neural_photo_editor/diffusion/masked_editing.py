@@ -6,19 +6,17 @@ import torch
 from torch import Tensor
 
 from neural_photo_editor.diffusion.edit_plan import EditPlan, Step
-from neural_photo_editor.diffusion.noise import sample_noise, without_low_frequencies
+from neural_photo_editor.diffusion.noise import sample_noise
 from neural_photo_editor.diffusion.objective import Denoiser
 from neural_photo_editor.diffusion.process import add_noise
 from neural_photo_editor.diffusion.reverse_process import (
     OnStep,
     SamplingCanceledError,
     StepReport,
+    faithful_noise,
     reverse_process,
 )
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
-
-LOW_FREQUENCY_SIGMA = 1 / 32
-"""Sigma of the blur that tells low from high frequencies, as a share of the image's side."""
 
 __all__ = ["EditPlan", "SamplingCanceledError", "StepReport", "masked_edit"]
 
@@ -44,9 +42,9 @@ def masked_edit(
 
     White noise hides the color of what is painted: at an SNR of 0 dB the mean over 4 x 4 pixels is
     still wrong by a quarter of the noise, which a denoiser cannot tell from paint and returns as
-    patches of other hues. A plan's ``color_fidelity`` is the share of the start noise's low
-    frequencies that is left out, so that local mean colors arrive while everything finer is
-    drawn anew.
+    patches of other hues. A plan's ``color_fidelity`` is the share of the low frequencies that is
+    left out of the noise of the start (and of resampling), so that local mean colors arrive while
+    everything finer is drawn anew.
 
     Args:
         denoiser: the denoiser.
@@ -74,13 +72,6 @@ def masked_edit(
     if len(plans) != x_0.shape[0]:
         raise ValueError(f"{len(plans)} plans for {x_0.shape[0]} items; give one per item")
 
-    def start_noise(plan: EditPlan) -> Tensor:
-        eps = sample_noise(plan.seed, "start", plan.t0, shape=u_0.shape[1:])
-        if plan.color_fidelity > 0.0:
-            sigma = LOW_FREQUENCY_SIGMA * u_0.shape[-1]
-            eps = without_low_frequencies(eps, sigma=sigma, amount=plan.color_fidelity)
-        return eps
-
     def noised(image: Tensor, t: Sequence[int], draws: Sequence[Tensor]) -> Tensor:
         eps = torch.stack(list(draws)).to(image)
         return add_noise(image, t=torch.tensor(t, device=image.device), eps=eps, schedule=schedule)
@@ -96,7 +87,8 @@ def masked_edit(
 
     for plan in plans:
         schedule.check_timestep(plan.t0)
-    x_t0 = noised(u_0, [plan.t0 for plan in plans], [start_noise(plan) for plan in plans])
+    starts = [faithful_noise(plan, "start", plan.t0, shape=u_0.shape[1:]) for plan in plans]
+    x_t0 = noised(u_0, [plan.t0 for plan in plans], starts)
     return reverse_process(
         denoiser,
         x_t0,

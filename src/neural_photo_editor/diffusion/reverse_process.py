@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neural_photo_editor.diffusion.edit_plan import EditPlan, Step, plan_steps
-from neural_photo_editor.diffusion.noise import sample_noise
+from neural_photo_editor.diffusion.noise import sample_noise, without_low_frequencies
 from neural_photo_editor.diffusion.objective import Denoiser
 from neural_photo_editor.diffusion.process import predict_x_0
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
@@ -34,6 +34,9 @@ class StepReport:
     t: tuple[int, ...]
     x_0: Tensor
 
+
+LOW_FREQUENCY_SIGMA = 1 / 32
+"""Sigma of the blur that tells low from high frequencies, as a share of the image's side."""
 
 OnStep = Callable[[StepReport], bool | None]
 """Called after each step; returning False cancels the whole batch."""
@@ -157,11 +160,20 @@ def reverse_process(
     return x
 
 
+def faithful_noise(plan: EditPlan, *keys: int | str, shape: Sequence[int]) -> Tensor:
+    """Return noise, float32 of shape (C, H, W), without the plan's share of low frequencies."""
+    eps = sample_noise(plan.seed, *keys, shape=shape)
+    if plan.color_fidelity == 0.0:
+        return eps
+    sigma = LOW_FREQUENCY_SIGMA * shape[-1]
+    return without_low_frequencies(eps, sigma=sigma, amount=plan.color_fidelity)
+
+
 def _noised_again(
     x_s: Tensor, plan: EditPlan, steps: Sequence[Step], number: int, *, schedule: NoiseSchedule
 ) -> Tensor:
     """Go up from where the last step ended to where step `number` starts: q(x_t | x_s)."""
     below, step = steps[number - 1].s, steps[number]
     ratio = float(schedule.alpha_bar[step.t] / schedule.alpha_bar[below])
-    eps = sample_noise(plan.seed, *step.keys("again"), shape=x_s.shape).to(x_s)
+    eps = faithful_noise(plan, *step.keys("again"), shape=x_s.shape).to(x_s)
     return math.sqrt(ratio) * x_s + math.sqrt(1.0 - ratio) * eps

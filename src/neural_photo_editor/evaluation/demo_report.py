@@ -46,12 +46,12 @@ def demo_checks(
         title = shown.edit.title
         outside = shown.max_difference_outside
         checks.append(Check(f"{title}: largest change outside the mask", outside, 0, "at most"))
-        if shown.movement is not None and shown.patches is not None:
-            movement, patches = require["movement"], require["patches"]
-            checks.append(
-                Check(f"{title}: share of the way to the paint", shown.movement, movement)
-            )
-            checks.append(Check(f"{title}: patches of color", shown.patches, patches, "at most"))
+        if shown.movement is not None:
+            way = require["movement"]
+            checks.append(Check(f"{title}: share of the way to the paint", shown.movement, way))
+        if shown.patches is not None:
+            most = require["patches"]
+            checks.append(Check(f"{title}: patches of color", shown.patches, most, "at most"))
         if shown.edit.regions == ("hair",):
             assert shown.detail is not None
             assert shown.shading is not None

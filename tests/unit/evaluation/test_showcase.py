@@ -31,9 +31,9 @@ REQUIRE = {
     "mean_iou": 0.85,
     "psnr_gain": 3.0,
     "movement": 0.5,
-    "patches": 12.0,
-    "hair_detail": 0.25,
-    "hair_shading": 0.4,
+    "patches": 14.0,
+    "hair_detail": 0.35,
+    "hair_shading": 0.6,
 }
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,9 +58,15 @@ class ShardCache:
                 return path
             for attempt in range(2):
                 self._make_room(keep=part, size=size)
-                fetch(part)
+                try:
+                    fetch(part)
+                except BaseException:
+                    if part.stat().st_size == 0:  # Nothing to continue: free the room.
+                        part.unlink()
+                    raise
                 if part.stat().st_size == size and sha256_file(part) == sha256:
                     part.replace(path)
+                    _use(path, size)
                     return path
                 # The first part may be of an older object: once more from the beginning.
                 if attempt == 0:
@@ -101,7 +108,8 @@ def _use(path: Path, size: int) -> bool:
         if path.stat().st_size != size:
             path.unlink(missing_ok=True)
             return False
-        os.utime(path)
+        now_ns = time.time_ns()  # Finer than the clock of the file system's own time stamps.
+        os.utime(path, ns=(now_ns, now_ns))
     except FileNotFoundError:
         return False
     return True

@@ -87,7 +87,7 @@ class ShardStorage:
 
     def exists(self, name: str) -> bool:
         if self.folder:
-            return (self.folder / name).is_file()
+            return self._local_path(name).is_file()
         return bool(self._retry(name, lambda: self._fs.isfile(self._path(name))))
 
     def size(self, name: str) -> int:
@@ -98,7 +98,7 @@ class ShardStorage:
             StorageError: the store does not answer.
         """
         if self.folder:
-            return (self.folder / name).stat().st_size
+            return self._local_path(name).stat().st_size
         return int(self._retry(name, lambda: self._fs.size(self._path(name))))
 
     def names(self) -> list[str]:
@@ -120,7 +120,7 @@ class ShardStorage:
             StorageError: it could not be read after all retries.
         """
         if self.folder:
-            return (self.folder / name).read_bytes()
+            return self._local_path(name).read_bytes()
         return bytes(self._retry(name, lambda: self._fs.cat_file(self._path(name))))
 
     def write(self, name: str, path: Path) -> None:
@@ -130,21 +130,21 @@ class ShardStorage:
             ValueError: the storage can only be read.
             StorageError: it could not be written after all retries.
         """
-        url = self.url(name)
         if self.protocol in _READ_ONLY:
-            raise ValueError(f"{url} cannot be written: {self.protocol} only reads")
+            raise ValueError(f"{self.url(name)} cannot be written: {self.protocol} only reads")
         if self.folder is None:
             self._retry(name, lambda: self._fs.put_file(str(path), self._path(name)))
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f"{name}.tmp"
+        target = self._local_path(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{name}.tmp")
         shutil.copyfile(path, temporary)
-        temporary.replace(self.folder / name)
+        temporary.replace(target)
 
     def remove(self, name: str) -> None:
         """Delete a file; nothing happens where there is none."""
         if self.folder:
-            (self.folder / name).unlink(missing_ok=True)
+            self._local_path(name).unlink(missing_ok=True)
         elif self.exists(name):
             self._retry(name, lambda: self._fs.rm_file(self._path(name)))
 
@@ -164,8 +164,7 @@ class ShardStorage:
             StorageError: it could not be transferred after all retries.
         """
         if self.cache is None:
-            assert self.folder is not None
-            path = self.folder / name
+            path = self._local_path(name)
             check_size(path, size)
             return path
         try:
@@ -236,6 +235,11 @@ class ShardStorage:
             _log.warning("%s/%s: %s; again in %.1f s", self, name, reason, wait_s)
             time.sleep(wait_s)
         raise AssertionError("unreachable")
+
+    def _local_path(self, name: str) -> Path:
+        assert self.folder is not None
+        self.url(name)
+        return self.folder / name
 
     def _path(self, name: str) -> str:
         self.url(name)

@@ -1,21 +1,24 @@
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from neural_photo_editor.data.datamodule import ShardDataModule
 from neural_photo_editor.data.image_folder import ImageFolder
-from neural_photo_editor.data.shard_reader import CorruptSampleError
+from neural_photo_editor.data.shard_order import epoch_order
+from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReader
 from neural_photo_editor.data.shard_stream import Batch
 from neural_photo_editor.data.shard_verification import verify
 from neural_photo_editor.data.shard_writer import write_shards
+from neural_photo_editor.data.storage import ShardStorage
 
 
-def _module(shards: Path, **options: object) -> ShardDataModule:
+def _module(shards: Path | str, **options: object) -> ShardDataModule:
     arguments: dict[str, object] = {"batch_size": 4, "resolution": 16, "crop_size": 24}
-    arguments |= {"horizontal_flip": True, "seed": 3} | options
-    module = ShardDataModule(shards=str(shards), **arguments)  # type: ignore[arg-type]
+    arguments |= {"shards": str(shards), "horizontal_flip": True, "seed": 3} | options
+    module = ShardDataModule(**arguments)  # type: ignore[arg-type]
     module.setup("fit")
     return module
 
@@ -99,7 +102,66 @@ def test_a_damaged_sample_stops_the_training_and_is_named(shards: Path, num_work
         list(module.train_dataloader())
 
 
-@pytest.mark.parametrize("name", ["batch_size", "resolution", "crop_size"])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_skipped_damage_is_counted_and_each_sample_named_once(
+    shards: Path, num_workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = shards / "train-000001.tar"
+    path.write_bytes(bytes(path.stat().st_size))
+    module = _module(shards, num_workers=num_workers, on_damage="skip")
+    num = len(module.manifest.shards[1].keys)
+    lost = set(range(num, 2 * num))  # The shards before the last are of the same size.
+    loader = module.train_dataloader()
+    for _ in range(2):
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        assert not lost & {i for batch in batches for i in batch["sample_id"].tolist()}
+        assert all("damaged" not in batch for batch in batches)
+    asked = {i for request in loader.sampler for i in request.sample_ids} & lost
+    assert module.damage.skipped_samples == 2 * len(asked) > 0
+    warnings = [text for text in caplog.messages if "replaced a damaged sample" in text]
+    assert len(warnings) == len(asked)
+    assert all("train-000001.tar, member " in text for text in warnings)
+
+
+def test_a_missing_shard_is_found_before_training(shards: Path) -> None:
+    (shards / "train-000002.tar").unlink()
+    with pytest.raises(ValueError, match=r"train-000002\.tar is missing"):
+        _module(shards)
+    assert list(_module(shards, on_damage="skip").train_dataloader())
+
+
+def test_the_order_keeps_to_windows_of_shards(shards: Path) -> None:
+    module = _module(shards, shuffle_shards=1, batch_size=1)
+    sizes = [len(shard.keys) for shard in module.reader.shards("train")]
+    ids = [i for batch in module.train_dataloader() for i in batch["sample_id"].tolist()]
+    order = epoch_order(sizes, seed=3, epoch=0, shuffle_shards=1)
+    assert ids == order.tolist() != sorted(ids)
+    shard_of = np.repeat(np.arange(len(sizes)), sizes)[ids]
+    assert np.count_nonzero(np.diff(shard_of)) == len(sizes) - 1
+
+
+def test_a_cache_smaller_than_two_windows_is_refused(shards: Path, tmp_path: Path) -> None:
+    storage = ShardStorage("memory://test-a-small-cache")
+    for path in shards.iterdir():
+        storage.write(path.name, path)
+    sizes = sorted(shard.bytes for shard in ShardReader(storage).manifest.shards)
+    options = {"cache_dir": tmp_path / "cache", "shuffle_shards": 1}
+    with pytest.raises(ValueError, match=r"raise cache_bytes or lower shuffle_shards"):
+        _module(str(storage), **options, cache_bytes=sum(sizes[-2:]) - 1)
+    module = _module(str(storage), **options, cache_bytes=sum(sizes[-2:]))
+    assert _equal(
+        list(module.train_dataloader()),
+        list(_module(shards, shuffle_shards=1).train_dataloader()),
+    )
+
+
+def test_an_unknown_way_with_damage_is_refused(shards: Path) -> None:
+    with pytest.raises(ValueError, match='on_damage must be "stop" or "skip"'):
+        _module(shards, on_damage="ignore")
+
+
+@pytest.mark.parametrize("name", ["batch_size", "resolution", "crop_size", "shuffle_shards"])
 def test_sizes_are_checked(shards: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
         _module(shards, **{name: 0})

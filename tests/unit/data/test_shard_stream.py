@@ -1,12 +1,16 @@
+import tarfile
+from itertools import chain, permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset
 
-from neural_photo_editor.data.shard_reader import ShardReader
+from neural_photo_editor.data.shard_order import epoch_order, shard_windows
+from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReader
 from neural_photo_editor.data.shard_stream import (
     BatchRequest,
     ShardDataset,
@@ -56,6 +60,124 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert _global_batches(world_size=1, epoch=1, seed=8) != first
     # Frozen: a change here changes what every earlier training saw, and resuming one.
     assert first[0] == (159, 195, 160, 125, 127, 144, 183, 200)
+
+
+class _Echo(Dataset[list[int]]):
+    """Returns the requested ids and, as `ShardDataset`, knows nothing but the request."""
+
+    def __getitem__(self, request: BatchRequest) -> list[int]:
+        return list(request.sample_ids)
+
+
+def _steps_as_workers_read(sampler: TrainBatchSampler, num_workers: int) -> list[list[int]]:
+    """Read an epoch as DataLoader does: worker w gets every num_workers-th request, in order."""
+    requests, dataset = list(sampler), _Echo()
+    if num_workers == 0:
+        return [dataset[request] for request in requests]
+    queues = [
+        [dataset[request] for request in requests[worker::num_workers]]
+        for worker in range(num_workers)
+    ]
+    return [queues[step % num_workers][step // num_workers] for step in range(len(requests))]
+
+
+def _epoch(
+    sizes: list[int], *, world_size: int, num_workers: int, first_step: int = 0, **options: int
+) -> list[list[int]]:
+    """Join the processes' shares of each step in the order of ranks."""
+    shares = []
+    for rank in range(world_size):
+        sampler = TrainBatchSampler(
+            np.arange(1000, 1000 + sum(sizes)),
+            batch_size=8,
+            seed=options["seed"],
+            rank=rank,
+            world_size=world_size,
+            shard_sizes=sizes,
+            shuffle_shards=options["shuffle_shards"],
+        )
+        sampler.set_epoch(options["epoch"], first_step=first_step)
+        shares.append(_steps_as_workers_read(sampler, num_workers))
+    return [list(chain.from_iterable(steps)) for steps in zip(*shares, strict=True)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12).filter(lambda s: sum(s) >= 8),
+    shuffle_shards=st.integers(1, 13),
+    epoch=st.integers(0, 3),
+    seed=st.integers(0, 2**40),
+    data=st.data(),
+)
+def test_any_number_of_processes_and_workers_reads_the_same_steps_without_repeats_or_gaps(
+    sizes: list[int], shuffle_shards: int, epoch: int, seed: int, data: st.DataObject
+) -> None:
+    options = {"shuffle_shards": shuffle_shards, "epoch": epoch, "seed": seed}
+    expected = _epoch(sizes, world_size=1, num_workers=0, **options)
+    seen = [i for step in expected for i in step]
+    assert len(expected) == sum(sizes) // 8
+    assert len(set(seen)) == len(seen) == len(expected) * 8
+    assert set(seen) <= set(range(1000, 1000 + sum(sizes)))
+    for world_size in (1, 2, 4, 8):
+        for num_workers in (0, 1, 2, 4):
+            read = _epoch(sizes, world_size=world_size, num_workers=num_workers, **options)
+            assert read == expected
+    # Stopped anywhere and continued on another number of processes.
+    stop = data.draw(st.integers(0, len(expected)))
+    rest = _epoch(sizes, world_size=4, num_workers=2, first_step=stop, **options)
+    assert expected[:stop] + rest == expected
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("num_workers", [0, 1, 2, 4])
+def test_a_real_loader_reads_the_same_steps(num_workers: int) -> None:
+    sampler = TrainBatchSampler(
+        IDS, batch_size=8, seed=1, rank=1, world_size=2, shard_sizes=[50, 3, 50], shuffle_shards=2
+    )
+    loader = DataLoader(_Echo(), batch_size=None, sampler=sampler, num_workers=num_workers)
+    assert list(loader) == [list(request.sample_ids) for request in sampler]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=20),
+    shuffle_shards=st.integers(1, 21),
+    seed=st.integers(0, 100),
+)
+def test_an_epoch_goes_window_after_window(
+    sizes: list[int], shuffle_shards: int, seed: int
+) -> None:
+    order = epoch_order(sizes, seed=seed, epoch=2, shuffle_shards=shuffle_shards).tolist()
+    assert sorted(order) == list(range(sum(sizes)))
+    windows = shard_windows(len(sizes), seed=seed, epoch=2, shuffle_shards=shuffle_shards)
+    assert [len(window) for window in windows[:-1]] == [shuffle_shards] * (len(windows) - 1)
+    shard_of = np.repeat(np.arange(len(sizes)), sizes)
+    start = 0
+    for window in windows:
+        length = sum(sizes[shard] for shard in window)
+        assert set(shard_of[order[start : start + length]]) == set(window.tolist())
+        start += length
+
+
+def test_every_order_of_a_window_is_as_likely() -> None:
+    """Shards of 1, 1 and 2 samples in windows of two shards: the chi-square test at 0.1 %."""
+    counts: dict[tuple[int, ...], int] = {}
+    for epoch in range(4000):
+        order = tuple(epoch_order([1, 1, 2], seed=0, epoch=epoch, shuffle_shards=2).tolist())
+        counts[order] = counts.get(order, 0) + 1
+    # Of three shards, two make the first window: {0, 1}, {0, 2} or {1, 2}, each 1/3.
+    expected = {
+        **dict.fromkeys(
+            [(a, b, c, d) for a, b in ((0, 1), (1, 0)) for c, d in ((2, 3), (3, 2))], 4000 / 3 / 4
+        ),
+        **{
+            (*first, last): 4000 / 3 / 6
+            for last, three in ((1, (0, 2, 3)), (0, (1, 2, 3)))
+            for first in permutations(three)
+        },
+    }
+    assert counts.keys() == expected.keys()
+    chi_square = sum((counts[k] - n) ** 2 / n for k, n in expected.items())
+    assert chi_square < 37.7  # 15 degrees of freedom
 
 
 def test_batch_sizes_that_do_not_fit_are_refused() -> None:
@@ -117,6 +239,50 @@ def test_a_batch_holds_pixels_labels_and_ids(shards: Path) -> None:
         assert batch["labels"][row, 5].tolist() == [
             min((column + 4) // 4, 10) for column in range(40)
         ]
+
+
+def _damage(shards: Path, reader: ShardReader, sample_ids: tuple[int, ...]) -> None:
+    """Overwrite the photos of samples with zeros."""
+    for sample_id in sample_ids:
+        key = reader.key(sample_id)
+        file = next(shard.file for shard in reader.manifest.shards if key in shard.keys)
+        with tarfile.open(shards / file) as tar:
+            member = tar.getmember(f"{key}.png")
+        with (shards / file).open("r+b") as out:
+            out.seek(member.offset_data)
+            out.write(bytes(member.size))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_a_damaged_sample_is_replaced_by_the_next_of_the_global_batch(
+    shards: Path, world_size: int
+) -> None:
+    """Samples 4, 5 and 9 are damaged; 9 is the batch's last, so the first replaces it."""
+    reader = ShardReader(shards)
+    _damage(shards, reader, (4, 5, 9))
+    everyone = (1, 4, 5, 2, 8, 0, 3, 9)
+    share = 8 // world_size
+    dataset = _dataset(shards, skip_damaged=True)
+    ids, damaged, images = [], {}, []
+    for rank in range(world_size):
+        mine = everyone[rank * share : (rank + 1) * share]
+        batch = dataset[BatchRequest(0, mine, everyone)]
+        ids += batch["sample_id"].tolist()
+        images.append(batch["image"])
+        damaged |= batch.get("damaged", {})
+    assert ids == [1, 2, 2, 2, 8, 0, 3, 1]
+    assert torch.equal(torch.cat(images), dataset[BatchRequest(0, tuple(ids))]["image"])
+    assert damaged.keys() == {4, 5, 9}
+    assert all(f"member {reader.key(i)}.png: " in text for i, text in damaged.items())
+
+
+def test_damage_stops_where_nothing_replaces_it(shards: Path) -> None:
+    reader = ShardReader(shards)
+    _damage(shards, reader, (4, 5))
+    with pytest.raises(CorruptSampleError, match=rf"member {reader.key(4)}\.png"):
+        _dataset(shards, skip_damaged=True)[BatchRequest(0, (4,), (4, 5))]
+    with pytest.raises(CorruptSampleError, match=rf"member {reader.key(5)}\.png"):
+        _dataset(shards)[BatchRequest(0, (0, 5), (0, 5, 4))]
 
 
 def test_augmentation_depends_on_seed_epoch_and_sample_alone(shards: Path) -> None:

@@ -109,8 +109,8 @@ def _read_list(path: Path, *, edition: Edition) -> tuple[_Record, ...]:
     if not path.is_file():
         raise ValueError(f"{path} is missing: download it with FFHQ's download_ffhq.py --json")
     try:
-        # Landmarks are most of the 255 MB; dropped while parsing, they never pile up.
-        entries = json.loads(path.read_bytes(), object_hook=_without_landmarks)
+        with path.open(encoding="utf-8") as file:
+            entries = json.load(file, object_hook=_without_landmarks)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): download it again") from error
     records = []
@@ -127,7 +127,9 @@ def _read_list(path: Path, *, edition: Edition) -> tuple[_Record, ...]:
 
 
 def _without_landmarks(entry: dict[str, Any]) -> dict[str, Any]:
-    entry.pop("face_landmarks", None)
+    """Drop what is most of the 255 MB while it is parsed, so that it never piles up."""
+    for name in ("face_landmarks", "in_the_wild"):
+        entry.pop(name, None)
     return entry
 
 

@@ -167,18 +167,3 @@ class ShardManifest(BaseModel):
 
 class _SchemaVersion(BaseModel):
     schema_version: int
-
-
-def check_size(path: Path, shard: ShardInfo) -> None:
-    """Compare a shard's size with the manifest's, which finds missing and cut-off files at once.
-
-    Raises:
-        ValueError: the file is missing or has another size.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: copy it again or prepare the shards again")
-    size = path.stat().st_size
-    if size != shard.bytes:
-        raise ValueError(
-            f"{path} has {size} bytes, the manifest lists {shard.bytes}: copy it again"
-        )

@@ -15,7 +15,6 @@ from PIL import Image
 from neural_photo_editor.data.label_map import decode_labels
 from neural_photo_editor.data.shard_index import ShardIndex, index_shard
 from neural_photo_editor.data.shard_manifest import (
-    MANIFEST_NAME,
     ShardInfo,
     ShardManifest,
     Split,
@@ -50,7 +49,7 @@ class ShardReader:
     def __init__(self, storage: ShardStorage | Path, *, max_open_shards: int = 32) -> None:
         self.storage = storage if isinstance(storage, ShardStorage) else ShardStorage(storage)
         self.max_open_shards = max_open_shards
-        self.manifest = _load_manifest(self.storage)
+        self.manifest = ShardManifest.load(self.storage)
         sizes = (len(shard.keys) for shard in self.manifest.shards)
         # Shard i holds the samples from _starts[i] to _starts[i + 1] - 1.
         self._starts = list(accumulate(sizes, initial=0))
@@ -179,13 +178,3 @@ def _pread(file: int, member: NDArray[np.int64]) -> bytes:
     if len(data) < size:
         raise ValueError(f"{len(data)} of {size} bytes at offset {offset}")
     return data
-
-
-def _load_manifest(storage: ShardStorage) -> ShardManifest:
-    try:
-        data = storage.read(MANIFEST_NAME)
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"no data set in {storage}: prepare it with pipelines/prepare_shards.py"
-        ) from error
-    return ShardManifest.parse(data, where=storage.url(MANIFEST_NAME))

@@ -17,6 +17,9 @@ from neural_photo_editor.data.synthetic_portraits import Portrait, generate_port
 SIDE = 64  # pixels of the portraits in the fakes of CelebAMask-HQ and FFHQ
 SEED = 11
 
+# Photos of CelebA on both sides of the official boundaries between train, val and test.
+BOUNDARIES = {162770: "train", 162771: "val", 182637: "val", 182638: "test"}
+
 # Which regions each part of the fake CelebAMask-HQ covers. Parts overlap as the real ones do: skin
 # lies under the face's features and neck_l under hair, so the order of painting shows.
 PART_REGIONS = {

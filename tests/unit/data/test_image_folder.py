@@ -7,6 +7,8 @@ from PIL import Image
 
 from neural_photo_editor.data.image_folder import ImageFolder
 from neural_photo_editor.data.sources import UnusableFileError
+from tests.unit.api import icc_profiles
+from tests.unit.data import fake_datasets
 
 
 def _save(path: Path, *, size: tuple[int, int] = (32, 24), **options: object) -> None:
@@ -138,3 +140,34 @@ def test_a_folder_without_photos_is_a_mistake(tmp_path: Path) -> None:
         ImageFolder(folder=tmp_path)
     with pytest.raises(ValueError, match="is not a folder"):
         ImageFolder(folder=tmp_path / "absent")
+
+
+def test_label_maps_without_a_photo_are_counted_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("neural_photo_editor"), "propagate", True)
+    fake_datasets.write_image_folder(tmp_path, count=2, labels=True)
+    (tmp_path / "photos" / "face 1.png").unlink()
+    ImageFolder(folder=tmp_path / "photos", labels=tmp_path / "labels")
+    assert "ignored 1 label maps without a photo, face 1.png for one" in caplog.text
+
+
+def test_colors_are_converted_by_the_photos_profile(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    profile = icc_profiles.rgb_profile(icc_profiles.ADOBE_RGB, gamma=2.2)
+    Image.fromarray(pixels).save(tmp_path / "wide.png", icc_profile=profile)
+    photo = ImageFolder(folder=tmp_path).load(0).photo
+    expected = icc_profiles.srgb_of(pixels, icc_profiles.ADOBE_RGB, gamma=2.2)
+    np.testing.assert_allclose(photo, expected, atol=2)
+
+
+def test_files_that_cannot_be_read_are_skipped_with_the_reason(tmp_path: Path) -> None:
+    fake_datasets.write_image_folder(tmp_path, count=3, labels=False)
+    source = ImageFolder(folder=tmp_path / "photos")
+    (tmp_path / "photos" / "face 0.png").unlink()
+    with (tmp_path / "photos" / "face 1.png").open("r+b") as file:
+        file.truncate(201 * 2**20)  # sparse: refused by its size, before it is read
+    for index, message in enumerate(["the file is missing", "210,763,776 bytes, more than"]):
+        with pytest.raises(UnusableFileError, match=message):
+            source.load(index)
+    source.load(2)

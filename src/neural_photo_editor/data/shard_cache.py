@@ -2,14 +2,17 @@
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from neural_photo_editor.common.fingerprint import sha256_file
 
 _LOCK_NAME = "cache.lock"
+# Whatever else lies in the folder is not ours to delete.
+_OURS = re.compile(r"[0-9a-f]{64}\.(?:tar|(\d+)\.part)")
 
 
 class ShardCache:
@@ -75,8 +78,12 @@ class ShardCache:
         raise ValueError("it has other bytes than the manifest lists: copy it again")
 
     def used_bytes(self) -> int:
-        """Return the bytes of finished files and those reserved for growing ones."""
-        return sum(size for _, _, size in self._entries())
+        """Return the bytes of finished and growing files."""
+        total = 0
+        for _, path, _ in self._entries():
+            with suppress(FileNotFoundError):  # Dropped, or renamed and counted by that name.
+                total += path.stat().st_size
+        return total
 
     def _make_room(self, *, keep: Path, size: int) -> None:
         with _locked(self.folder / _LOCK_NAME):
@@ -90,16 +97,14 @@ class ShardCache:
         # Else other processes are fetching more than fits: each shard must still be read.
 
     def _entries(self) -> Iterator[tuple[int, Path, int]]:
-        """Yield (time of last use in ns, path, size in bytes) of each file."""
+        """Yield (time of last use in ns, path, size in bytes when finished) of each file."""
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             try:
                 status = path.stat()
             except FileNotFoundError:
                 continue  # Dropped by another process.
-            if path.suffix == ".tar":
-                yield status.st_mtime_ns, path, status.st_size
-            elif path.suffix == ".part":
-                yield status.st_mtime_ns, path, int(path.suffixes[-2][1:])
+            if match := _OURS.fullmatch(path.name):
+                yield status.st_mtime_ns, path, int(match[1] or status.st_size)
 
 
 def _use(path: Path, size: int) -> bool:

@@ -12,19 +12,26 @@ from neural_photo_editor.api.schema import EditRequest, Request, Result, Segment
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.editing.preparation import PreparedEdit
 from neural_photo_editor.editing.segmentation import LabelMap
+from neural_photo_editor.imaging.compositing import Photo
 
 logger = get_logger(__name__)
 
 
 @dataclass
 class Job:
-    """What is known of one request so far; a job with an error is left out of later stages."""
+    """What is known of one request so far; a job with an error is left out of later stages.
+
+    Attributes:
+        square: the edited square at model resolution, float, (1, 3, R, R).
+        image: the edited part of the photo, or the upscaled photo, uint8, (H, W, 3).
+    """
 
     request: Request
     photo: DecodedPhoto | None = None
     labels: LabelMap | None = None
     edit: PreparedEdit | None = None
-    pixels: Tensor | None = None
+    square: Tensor | None = None
+    image: Photo | None = None
     result: Result | None = None
     error: RequestError | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)

@@ -178,17 +178,19 @@ class EditPipeline:
             schedule=self.schedule,
         )
         for job, square in zip(jobs, torch.split(squares, 1), strict=True):
-            job.pixels = square
+            job.square = square
 
     def _enlarge(self, job: Job) -> None:
-        assert job.pixels is not None
+        assert job.square is not None
         assert job.edit is not None
         crop = job.edit.crop
         if job.edit.painted is not None:
-            job.pixels = self._recolored(job.edit.painted, job.edit, square=job.pixels)
-            return
-        square = enlarge_square(self.upscaler, job.pixels, scale=self.scale, side=crop.side)
-        job.pixels = put_back(square, crop)
+            pixels = self._recolored(job.edit.painted, job.edit, square=job.square)
+        else:
+            square = enlarge_square(self.upscaler, job.square, scale=self.scale, side=crop.side)
+            pixels = put_back(square, crop)
+        # 8 bits at once: the floats of every large photo of a batch would not fit into memory.
+        job.image = tensor_to_photo(pixels)
 
     def _recolored(self, painted: Photo, edit: PreparedEdit, *, square: Tensor) -> Tensor:
         """Return the painted photo's own pixels, colored as the model changed the paint."""
@@ -205,7 +207,7 @@ class EditPipeline:
 
     def _upscale(self, job: Job) -> None:
         low = photo_to_tensor(job.decoded.rgb).to(self.device)
-        job.pixels = upscale_in_tiles(self.upscaler, low, scale=self.scale)
+        job.image = tensor_to_photo(upscale_in_tiles(self.upscaler, low, scale=self.scale))
 
     def _finish(self, job: Job) -> None:
         if isinstance(job.request, SegmentRequest):
@@ -229,8 +231,8 @@ class EditPipeline:
         return SegmentResult(image=encode_png(job.labels), metadata=metadata)
 
     def _upscale_result(self, job: Job) -> UpscaleResult:
-        assert job.pixels is not None
-        photo = tensor_to_photo(job.pixels)
+        assert job.image is not None
+        photo = job.image
         height, width = photo.shape[:2]
         metadata = UpscaleMetadata(
             width=width, height=height, bundle_digest=self.bundle_digest, scale=self.scale
@@ -242,12 +244,12 @@ class EditPipeline:
         return UpscaleResult(image=image, metadata=metadata)
 
     def _edit_result(self, job: Job) -> EditResult:
-        assert job.pixels is not None
+        assert job.image is not None
         assert job.edit is not None
         photo, edit = job.decoded, job.edit
         top, left, bottom, right = edit.crop.box
         edited = photo.rgb.copy()
-        edited[top:bottom, left:right] = tensor_to_photo(job.pixels)
+        edited[top:bottom, left:right] = job.image
         result = composite(photo.rgb, edited, edit.mask, feather_px=edit.feather_px)
         height, width = photo.size
         metadata = EditMetadata(

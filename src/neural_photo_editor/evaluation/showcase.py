@@ -212,7 +212,7 @@ def _has_much_hair(portrait: Portrait) -> bool:
     hair, wall = (portrait.labels == region_id(name) for name in ("hair", "background"))
     if _share(portrait, "hair") < 0.10 or _share(portrait, "hat") > 0:
         return False
-    return abs(portrait.photo[hair].mean() - portrait.photo[wall].mean()) > 40
+    return bool(abs(portrait.photo[hair].mean() - portrait.photo[wall].mean()) > 40)
 
 
 def _has_room_for_a_hat(portrait: Portrait) -> bool:

@@ -49,6 +49,9 @@ def main(cfg: DictConfig) -> None:
         prepare_shards(cfg)
     except (ValueError, OSError, WorkerKilledError) as error:
         raise SystemExit(f"prepare_shards: {error}") from error
+    except KeyboardInterrupt:
+        _log.warning("stopped; the same command goes on with the shards that are missing")
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

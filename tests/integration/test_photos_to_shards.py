@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -105,13 +106,14 @@ def test_the_command_writes_the_shards_and_nothing_else(tmp_path: Path) -> None:
     assert "Traceback" not in second.stderr
 
 
-def _start(out_dir: Path) -> subprocess.Popen[str]:
+def _start(out_dir: Path, *, start_new_session: bool = False) -> subprocess.Popen[str]:
     """Start a preparation of 240 portraits in 60 shards by two workers."""
     command = [sys.executable, str(ROOT / "pipelines" / "prepare_shards.py"), f"out_dir={out_dir}"]
     source = ["source=synthetic", "source.count=240", "source.resolution=64", "name=portraits"]
     return subprocess.Popen(
         [*command, *source, "samples_per_shard=4", "num_workers=2"],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=start_new_session,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -163,6 +165,22 @@ def test_a_killed_preparation_goes_on_and_gives_the_undisturbed_bytes(tmp_path: 
     assert "going on with a stopped preparation" in log
     assert {name: (killed / f"{name}.tar").stat().st_mtime_ns for name in finished} == before
     assert _content(killed) == _content(undisturbed)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_processes_with_one_line(tmp_path: Path) -> None:
+    process = _start(tmp_path, start_new_session=True)
+    _wait_for_finished_shards(process, tmp_path, 1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # As a terminal does: to every process.
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; the same command goes on" in log.splitlines()[-1]
+    assert "Traceback" not in log
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    assert not alive
+    assert list(tmp_path.glob("*.done.json"))
+    assert not (tmp_path / "manifest.json").exists()
 
 
 def _content(folder: Path) -> dict[str, bytes]:

@@ -2,8 +2,9 @@
 
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
@@ -23,8 +24,10 @@ _writer: ShardFileWriter | None = None
 
 def write_all(
     writer: ShardFileWriter, plans: list[PlannedShard], *, num_workers: int
-) -> Iterator[tuple[PlannedShard, FinishedShard]]:
+) -> Generator[tuple[PlannedShard, FinishedShard], None, None]:
     """Write every planned shard and yield each as soon as it is finished, in no fixed order.
+
+    Closing the generator ends the processes at once.
 
     Args:
         num_workers: processes; 1 writes in this one.
@@ -39,6 +42,7 @@ def write_all(
         return
     # Spawned, not forked: the caller may hold threads and locks.
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(
         min(num_workers, len(plans)),
         mp_context=context,
@@ -55,13 +59,17 @@ def write_all(
                 f"with num_workers below {num_workers}; finished shards are kept"
             ) from error
         except BaseException:
+            # The shards begun are lost: waiting for them could take minutes.
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
             raise
 
 
 def _start_worker(writer: ShardFileWriter) -> None:
     global _writer
     _writer = writer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the main process decides.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -36,7 +36,7 @@ class ShardProgress:
         elapsed_s = max(time.monotonic() - self._start_s, 1e-9)
         rate = (self.num_done - self._num_done_before) / elapsed_s
         _log.info(
-            "%s written, %d of %d samples, %.0f samples/s, %s left", shard.file, self.num_done,
+            "%s written, %d of %d samples, %.3g samples/s, %s left", shard.file, self.num_done,
             self.num_samples, rate, format_duration((self.num_samples - self.num_done) / rate),
         )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Write a source as shards whose bytes depend on the samples alone, in one pass that resumes."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
@@ -139,9 +140,10 @@ def _write_missing(
         )  # fmt: skip
     progress = ShardProgress(num_samples=num_samples, num_done=num_done)
     written = {}
-    for plan, record in write_all(writer, missing, num_workers=num_workers):
-        written[plan.file] = record
-        progress.add(record, num_samples=len(plan.indices))
+    with closing(write_all(writer, missing, num_workers=num_workers)) as results:
+        for plan, record in results:
+            written[plan.file] = record
+            progress.add(record, num_samples=len(plan.indices))
     return written
 
 

@@ -73,7 +73,7 @@ class ShardFileWriter:
                     tar.addfile(member, io.BytesIO(data))
                 keys.append(sample.key)
                 licenses.add(sample.metadata.license)
-                hashes.append(f"{perceptual_hash(sample.photo):016x}")
+                hashes.append(perceptual_hash(sample.photo).hex())
                 if sample.labels is None:
                     unlabeled.append(sample.key)
                 if sample.metadata.note:

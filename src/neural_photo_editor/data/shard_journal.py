@@ -32,7 +32,7 @@ class FinishedShard(BaseModel):
         licenses: the distinct licenses of its samples, sorted.
         skipped: files that were not taken.
         notes: files with a known defect that were taken.
-        hashes: perceptual hash of each sample's photo, 16 hexadecimal digits, in the tar's order.
+        hashes: perceptual hash of each sample's photo, hexadecimal, in the tar's order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -180,8 +180,8 @@ def _near_duplicates(records: list[FinishedShard]) -> tuple[tuple[str, ...], ...
     written = [record.info for record in records if record.info is not None]
     keys = [key for info in written for key in info.keys]
     splits = [info.split for info in written for _ in info.keys]
-    hashes = [int(value, 16) for record in records for value in record.hashes]
-    groups = find_near_duplicates(np.array(hashes, dtype=np.uint64))
+    hashes = bytes.fromhex("".join(value for record in records for value in record.hashes))
+    groups = find_near_duplicates(np.frombuffer(hashes, dtype=">u8").reshape(len(keys), -1))
     if groups:
         mixed = [group for group in groups if len({splits[position] for position in group}) > 1]
         _log.warning(

@@ -146,5 +146,9 @@ def _locked(path: Path) -> Iterator[None]:
             except FileNotFoundError:
                 current = False
             if current:
-                yield
+                try:
+                    yield
+                finally:
+                    # Closing is not enough where a process forked meanwhile holds the file too.
+                    fcntl.flock(file, fcntl.LOCK_UN)
                 return

@@ -21,6 +21,8 @@ from neural_photo_editor.data.shard_manifest import (
 )
 from neural_photo_editor.data.storage import ShardStorage, StorageError
 
+MAX_PIXELS = 4096 * 4096
+
 
 class CorruptSampleError(RuntimeError):
     """A sample's bytes cannot be used. The message names shard, member and remedy."""
@@ -159,17 +161,29 @@ def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
     """Decode a JPEG to uint8 (H, W, 3), RGB.
 
     Raises:
-        ValueError: not a JPEG, or cut off.
+        ValueError: not a JPEG, cut off, or of more than `MAX_PIXELS`.
     """
+    # A damaged header may name any size, and the decoder would allocate it.
+    height, width, *_ = simplejpeg.decode_jpeg_header(data)
+    _check_pixels(width, height)
     photo: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB")
     return photo
 
 
 def _decode_png(data: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-        if image.mode != "RGB":
-            raise ValueError(f"a photo must be RGB, this one is {image.mode}")
-        return np.array(image)
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            _check_pixels(image.width, image.height)
+            if image.mode != "RGB":
+                raise ValueError(f"a photo must be RGB, this one is {image.mode}")
+            return np.array(image)
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"a photo of {width}x{height} pixels is too large")
 
 
 def _pread(file: int, member: NDArray[np.int64]) -> bytes:

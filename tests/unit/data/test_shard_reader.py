@@ -1,6 +1,7 @@
 import io
 import pickle
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from neural_photo_editor.data.image_folder import ImageFolder
-from neural_photo_editor.data.shard_manifest import ShardManifest
+from neural_photo_editor.data.shard_manifest import ImageFormat, ShardManifest
 from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReader
 from neural_photo_editor.data.shard_writer import write_shards
 
@@ -145,3 +146,54 @@ def test_the_number_of_open_files_is_bounded_and_returns_to_zero(shards: Path) -
     assert len(reader.manifest.shards) > 2
     del reader
     assert _open_files() == before
+
+
+@pytest.mark.parametrize("image_format", ["png", "jpg"])
+def test_any_damage_is_found_or_harmless(
+    labeled_photos: ImageFolder, tmp_path: Path, image_format: ImageFormat
+) -> None:
+    """Bytes overwritten anywhere, headers of the tar and of the images included."""
+    write_shards(
+        labeled_photos, out_dir=tmp_path, name="test", val_fraction=0.0, image_format=image_format
+    )
+    path = tmp_path / "train-000000.tar"
+    original = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    generator = np.random.default_rng(0)
+    found = 0
+    for _ in range(300):
+        damaged = original.copy()
+        # Half of the time in the first sample's 33 bytes that say how large its photo is.
+        places = generator.integers(0, 545 if generator.integers(2) else 4096, size=3)
+        damaged[places] = generator.integers(0, 256, size=3)
+        path.write_bytes(damaged.tobytes())
+        try:
+            photo, labels = ShardReader(tmp_path).read(0)
+        except CorruptSampleError as error:
+            assert "train-000000.tar, member 00." in str(error)
+            found += 1
+        else:
+            assert photo.dtype == np.uint8
+            assert labels is not None
+            assert labels.max() <= 10
+    assert found > 100
+
+
+@pytest.mark.parametrize("image_format", ["png", "jpg"])
+def test_a_header_that_names_a_huge_size_is_refused_before_memory_is_taken(
+    labeled_photos: ImageFolder, tmp_path: Path, image_format: ImageFormat
+) -> None:
+    write_shards(
+        labeled_photos, out_dir=tmp_path, name="test", val_fraction=0.0, image_format=image_format
+    )
+    path = tmp_path / "train-000000.tar"
+    content = path.read_bytes()
+    if image_format == "png":  # IHDR: length, type, width, height, five bytes, checksum
+        start = content.index(b"IHDR")
+        header = b"IHDR" + 2 * (30000).to_bytes(4, "big") + content[start + 12 : start + 17]
+        header += zlib.crc32(header).to_bytes(4, "big")
+    else:  # SOF0: marker, length, precision, height, width
+        start = content.index(b"\xff\xc0\x00\x11")
+        header = content[start : start + 5] + 2 * (60000).to_bytes(2, "big")
+    _overwrite(path, f"00.{image_format}", start=start - 512, data=header)
+    with pytest.raises(CorruptSampleError, match=r"member 00\.\w+: .*(too large|exceeds limit)"):
+        ShardReader(tmp_path).read(0)

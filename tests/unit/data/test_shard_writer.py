@@ -300,6 +300,23 @@ def test_a_shard_of_unusable_files_alone_is_tried_again(tmp_path: Path) -> None:
     assert _bytes(tmp_path / "none") == {}
 
 
+class Contradicting(Photos):
+    """Its last sample's label map does not fit; importable, as workers need it."""
+
+    def load(self, index: int) -> Sample:
+        sample = super().load(index)
+        return replace(sample, labels=sample.labels[1:]) if index == 11 else sample  # type: ignore[index]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_sample_that_contradicts_itself_stops_the_run_and_is_named(
+    tmp_path: Path, num_workers: int
+) -> None:
+    with pytest.raises(ValueError, match="labels of p11 do not have the photo's size"):
+        _write(Contradicting(), tmp_path, samples_per_shard=3, num_workers=num_workers)
+    assert "manifest.json" not in _bytes(tmp_path)
+
+
 def test_the_source_names_splits_and_keys_decide_the_rest(tmp_path: Path) -> None:
     class Halves(Photos):
         def split(self, index: int) -> Split | None:

@@ -19,6 +19,7 @@ from neural_photo_editor.common.fingerprint import sha256_bytes
 from neural_photo_editor.data import storage as storage_module
 from neural_photo_editor.data.datamodule import ShardDataModule
 from neural_photo_editor.data.image_folder import ImageFolder
+from neural_photo_editor.data.shard_order import shard_windows
 from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReader
 from neural_photo_editor.data.shard_writer import write_shards
 from neural_photo_editor.data.storage import ShardStorage, StorageError
@@ -142,8 +143,32 @@ def test_resuming_fetches_the_shards_of_one_window(shards: Path, s3: str, tmp_pa
     assert not list(tmp_path.glob("*.tar"))
     loader.sampler.set_epoch(1, first_step=7)  # type: ignore[attr-defined]
     next(iter(loader))
-    # A batch of 4 at sample 28: it lies within the third window of two shards of 6.
-    assert 1 <= len(list(tmp_path.glob("*.tar"))) <= 2
+    # A batch of 4 at sample 28: it lies within the third window of two shards of 6, and the
+    # fourth may have been fetched ahead.
+    windows = shard_windows(NUM_SHARDS, seed=0, epoch=1, shuffle_shards=2)
+    assert _cached(tmp_path, module) <= {*windows[2], *windows[3]}
+
+
+def _cached(folder: Path, module: ShardDataModule) -> set[int]:
+    digests = {path.stem for path in folder.glob("*.tar")}
+    return {
+        number for number, shard in enumerate(module.manifest.shards) if shard.sha256 in digests
+    }
+
+
+def test_the_next_window_is_fetched_while_one_is_read(
+    shards: Path, s3: str, tmp_path: Path
+) -> None:
+    module = _stream(_upload(shards, s3), cache=tmp_path, cache_bytes=10**9)
+    windows = shard_windows(NUM_SHARDS, seed=0, epoch=0, shuffle_shards=2)
+    batches = iter(module.train_dataloader())
+    next(batches)  # The first of the first window's 3; nothing reads ahead without workers.
+    deadline = time.monotonic() + 60
+    while not {*windows[1]} <= _cached(tmp_path, module):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert _cached(tmp_path, module) <= {*windows[0], *windows[1]}
+    batches.close()  # type: ignore[attr-defined]
 
 
 def test_transfers_that_are_cut_again_and_again_arrive_whole(

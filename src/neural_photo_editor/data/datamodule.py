@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from neural_photo_editor.data.damage import DamageRecord, OnDamage
 from neural_photo_editor.data.shard_manifest import ShardManifest, Split
+from neural_photo_editor.data.shard_prefetch import ShardPrefetcher, Window
 from neural_photo_editor.data.shard_reader import ShardReader
 from neural_photo_editor.data.shard_stream import (
     Batch,
@@ -204,20 +205,40 @@ class _Loader(DataLoader[Batch]):
         self, dataset: ShardDataset, trainer: Trainer | None, damage: DamageRecord, **options: Any
     ) -> None:
         super().__init__(dataset, **options)
+        self.reader = dataset.reader
         self.trainer = trainer
         self.damage = damage
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        if self.trainer is not None and isinstance(self.sampler, TrainBatchSampler):
+        if not isinstance(self.sampler, TrainBatchSampler):
+            yield from self._recorded()
+            return
+        if self.trainer is not None:
             fit_loop = self.trainer.fit_loop
             self.sampler.set_epoch(
                 fit_loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
                 first_step=fit_loop.epoch_loop.batch_progress.current.ready,
             )
+        with self._prefetcher(self.sampler) as prefetcher:
+            for step, batch in enumerate(self._recorded(), self.sampler.first_step):
+                prefetcher.reached(step)
+                yield batch
+
+    def _recorded(self) -> Iterator[Batch]:
         for batch in super().__iter__():
             if damaged := batch.pop("damaged", None):
                 self.damage.add(damaged)
             yield batch
+
+    def _prefetcher(self, sampler: TrainBatchSampler) -> ShardPrefetcher:
+        storage, shards = self.reader.storage, self.reader.shards("train")
+        windows = []
+        for from_step, numbers in sampler.windows_ahead() if storage.cache else ():
+            # Each process of a machine begins elsewhere, so that they fetch side by side.
+            first = sampler.rank % len(numbers)
+            ordered = [shards[number] for number in numbers[first:] + numbers[:first]]
+            windows.append(Window(from_step, ordered))
+        return ShardPrefetcher(storage, windows)
 
     # The trainer's progress is all the state there is; with these two Lightning knows that
     # resuming within an epoch is exact and does not warn.

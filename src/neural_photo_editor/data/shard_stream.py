@@ -1,6 +1,7 @@
 """The order of training: global batches that depend on seed and epoch, never on who reads them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from neural_photo_editor.common.seeding import numpy_generator
-from neural_photo_editor.data.shard_order import epoch_order
+from neural_photo_editor.data.shard_order import epoch_order, shard_windows
 from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReader
 from neural_photo_editor.data.transforms import (
     Pixels,
@@ -115,6 +116,22 @@ class TrainBatchSampler(Sampler[BatchRequest]):
             start = step * self.batch_size
             batch = tuple(self.sample_ids[positions[start : start + self.batch_size]].tolist())
             yield BatchRequest(epoch, batch[self.rank * share : (self.rank + 1) * share], batch)
+
+    def windows_ahead(self) -> list[tuple[int, list[int]]]:
+        """Return (first step of the window before, shards) of the epoch's windows still to come."""
+        windows = shard_windows(
+            len(self.shard_sizes),
+            seed=self.seed,
+            epoch=self.epoch,
+            shuffle_shards=self.shuffle_shards,
+        )
+        sizes = [sum(self.shard_sizes[shard] for shard in window) for window in windows]
+        starts = [start // self.batch_size for start in accumulate(sizes, initial=0)]
+        return [
+            (before, window.tolist())
+            for before, start, window in zip(starts, starts[1:], windows[1:], strict=False)
+            if start > self.first_step
+        ]
 
 
 class ValidationBatchSampler(Sampler[BatchRequest]):

@@ -1,6 +1,6 @@
 """Shards as a LightningDataModule."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Sampler
 
+from neural_photo_editor.data.augmentation import ColorJitter
 from neural_photo_editor.data.damage import DamageRecord, OnDamage
 from neural_photo_editor.data.shard_manifest import ShardManifest, Split
 from neural_photo_editor.data.shard_prefetch import ShardPrefetcher, Window
@@ -38,6 +39,7 @@ class ShardDataModule(LightningDataModule):
         crop_size: side of the square cut out of a photo before resizing, at random in training
             and centered in validation; None takes the largest centered square.
         horizontal_flip: flip half of the training samples, labels too.
+        color_jitter: change the training samples' colors at random, see `ColorJitter`.
         require_labels: refuse shards with unlabeled samples; otherwise those get label map 0.
         num_workers: loader processes beside each training process; 0 reads in the process itself.
         shuffle_shards: shards whose samples are shuffled jointly, see `epoch_order`; remote
@@ -56,6 +58,7 @@ class ShardDataModule(LightningDataModule):
         resolution: int,
         crop_size: int | None = None,
         horizontal_flip: bool = False,
+        color_jitter: ColorJitter | Mapping[str, float] | None = None,
         require_labels: bool = True,
         num_workers: int = 0,
         shuffle_shards: int = 16,
@@ -84,6 +87,9 @@ class ShardDataModule(LightningDataModule):
         self.resolution = resolution
         self.crop_size = crop_size
         self.horizontal_flip = horizontal_flip
+        self.color_jitter = (
+            ColorJitter(**color_jitter) if isinstance(color_jitter, Mapping) else color_jitter
+        )
         self.require_labels = require_labels
         self.num_workers = num_workers
         self.shuffle_shards = shuffle_shards
@@ -177,6 +183,7 @@ class ShardDataModule(LightningDataModule):
             crop_size=self.crop_size,
             augment=augment,
             horizontal_flip=self.horizontal_flip,
+            color_jitter=self.color_jitter,
             skip_damaged=self.on_damage == "skip",
             seed=self.seed,
         )

@@ -103,8 +103,14 @@ class ShardReader:
                 path = self.storage.url(shard.file)
                 raise ValueError(f"{path} is missing: copy it again or prepare the shards again")
 
-    def read(self, sample_id: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    def read(
+        self, sample_id: int, *, scratch: NDArray[np.uint8] | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """Return a photo, uint8 (H, W, 3), and its label map, uint8 (H, W) in 0..10, or None.
+
+        Args:
+            scratch: uint8 (num,), memory for a JPEG's pixels if they fit; the photo is then valid
+                only until it is used again.
 
         Raises:
             CorruptSampleError: the shard is missing or damaged, or the sample's bytes are cut
@@ -117,7 +123,7 @@ class ShardReader:
             shard = self._open.get(number) or self._open_shard(number)
             row = sample_id - shard.first_id
             data = _pread(shard.file, shard.members.photos[row])
-            photo = decode_jpeg(data) if suffix == "jpg" else _decode_png(data)
+            photo = decode_jpeg(data, scratch) if suffix == "jpg" else _decode_png(data)
             if shard.members.labels[row, 1] < 0:
                 return photo, None
             suffix = "labels.png"
@@ -157,8 +163,8 @@ class ShardReader:
         return self._open[number]
 
 
-def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
-    """Decode a JPEG to uint8 (H, W, 3), RGB.
+def decode_jpeg(data: bytes, scratch: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """Decode a JPEG to uint8 (H, W, 3), RGB, in `scratch` if it is large enough.
 
     Raises:
         ValueError: not a JPEG, cut off, or of more than `MAX_PIXELS`.
@@ -166,7 +172,9 @@ def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
     # A damaged header may name any size, and the decoder would allocate it.
     height, width, *_ = simplejpeg.decode_jpeg_header(data)
     _check_pixels(width, height)
-    photo: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB")
+    if scratch is not None and 3 * height * width > len(scratch):
+        scratch = None
+    photo: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=scratch)
     return photo
 
 

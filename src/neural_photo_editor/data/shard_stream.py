@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from neural_photo_editor.common.seeding import numpy_generator
+from neural_photo_editor.data.augmentation import (
+    ColorJitter,
+    Frame,
+    center_frame,
+    random_frame,
+)
 from neural_photo_editor.data.shard_order import epoch_order, shard_windows
 from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReader
 from neural_photo_editor.data.transforms import (
@@ -165,9 +170,9 @@ class ShardDataset(Dataset[Batch]):
     """Reads whole batches: ``dataset[BatchRequest(epoch, sample_ids)]``.
 
     A photo is cropped to `crop_size` (to its largest square where that is None), then resized to
-    `resolution`. With `augment` the place of the crop and, if `horizontal_flip`, a flip are
-    drawn from (seed, epoch, sample id); without it the crop is central and nothing is flipped.
-    Left and right are not told apart by region ids, so a flip needs no exchange of labels.
+    `resolution`. With `augment` the place of the crop and, if `horizontal_flip`, a flip and the
+    `color_jitter` are drawn from (seed, epoch, sample id), see `augmentation`; without it the crop
+    is central and nothing is flipped or colored.
 
     With `skip_damaged` a sample that cannot be read is replaced by the next readable one of the
     global batch, counted from its own place and around the end, so that the batch does not depend
@@ -187,6 +192,7 @@ class ShardDataset(Dataset[Batch]):
         crop_size: int | None = None,
         augment: bool = False,
         horizontal_flip: bool = False,
+        color_jitter: ColorJitter | None = None,
         skip_damaged: bool = False,
         seed: int = 0,
     ) -> None:
@@ -195,8 +201,12 @@ class ShardDataset(Dataset[Batch]):
         self.crop_size = crop_size
         self.augment = augment
         self.horizontal_flip = horizontal_flip
+        self.color_jitter = color_jitter
         self.skip_damaged = skip_damaged
         self.seed = seed
+        side = reader.manifest.resolution
+        # Photos are decoded here one after the other: memory already in use is faster than new.
+        self._scratch = np.empty(3 * side**2, np.uint8) if side else None
 
     def __getitem__(self, request: BatchRequest) -> Batch:
         num, side = len(request.sample_ids), self.resolution
@@ -219,6 +229,10 @@ class ShardDataset(Dataset[Batch]):
             labels=torch.from_numpy(labels),
             sample_id=torch.tensor(sample_ids, dtype=torch.int64),
         )
+        if self.augment and self.color_jitter is not None:
+            batch["image"] = self.color_jitter.apply(
+                batch["image"], seed=self.seed, epoch=request.epoch, sample_ids=sample_ids
+            )
         if damaged:
             batch["damaged"] = damaged
         return batch
@@ -229,7 +243,7 @@ class ShardDataset(Dataset[Batch]):
         """Return (id, photo, labels) of a requested sample, or of what replaces it."""
         wanted = request.sample_ids[row]
         try:
-            return wanted, *self.reader.read(wanted)
+            return wanted, *self.reader.read(wanted, scratch=self._scratch)
         except CorruptSampleError as error:
             if not self.skip_damaged:
                 raise
@@ -239,26 +253,26 @@ class ShardDataset(Dataset[Batch]):
         place = everyone.index(wanted)
         for candidate in everyone[place + 1 :] + everyone[:place]:
             try:
-                return candidate, *self.reader.read(candidate)
+                return candidate, *self.reader.read(candidate, scratch=self._scratch)
             except CorruptSampleError:
                 continue
         raise failure
 
-    def _frame(self, photo: Pixels, *, epoch: int, sample_id: int) -> tuple[int, int, int, bool]:
-        """Return (top, left, size, flip) of the square to cut out of a photo."""
+    def _frame(self, photo: Pixels, *, epoch: int, sample_id: int) -> Frame:
         height, width = photo.shape[:2]
-        size = min(height, width) if self.crop_size is None else self.crop_size
-        if size > min(height, width):
+        if self.crop_size is not None and self.crop_size > min(height, width):
             raise ValueError(
                 f"photo {self.reader.key(sample_id)} is {width}x{height} pixels, smaller than "
-                f"crop_size {size}: lower crop_size or prepare larger photos"
+                f"crop_size {self.crop_size}: lower crop_size or prepare larger photos"
             )
-        room = (height - size, width - size)
-        if not self.augment or (self.crop_size is None and not self.horizontal_flip):
-            return room[0] // 2, room[1] // 2, size, False
-        generator = numpy_generator(self.seed, "augment", epoch, sample_id)
-        flip = self.horizontal_flip and bool(generator.integers(2))
-        if self.crop_size is None:
-            return room[0] // 2, room[1] // 2, size, flip
-        top, left = generator.integers(0, np.array(room) + 1).tolist()
-        return top, left, size, flip
+        if not self.augment:
+            return center_frame(height, width, crop_size=self.crop_size)
+        return random_frame(
+            height,
+            width,
+            crop_size=self.crop_size,
+            horizontal_flip=self.horizontal_flip,
+            seed=self.seed,
+            epoch=epoch,
+            sample_id=sample_id,
+        )

@@ -1,5 +1,6 @@
 """Shards as a LightningDataModule."""
 
+import multiprocessing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -9,18 +10,21 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Sampler
 
 from neural_photo_editor.data.augmentation import ColorJitter
+from neural_photo_editor.data.batch_memory import BatchMemory
 from neural_photo_editor.data.damage import DamageRecord, OnDamage
+from neural_photo_editor.data.shard_dataset import ShardDataset, open_batch
 from neural_photo_editor.data.shard_manifest import ShardManifest, Split
 from neural_photo_editor.data.shard_prefetch import ShardPrefetcher, Window
 from neural_photo_editor.data.shard_reader import ShardReader
 from neural_photo_editor.data.shard_stream import (
     Batch,
     BatchRequest,
-    ShardDataset,
     TrainBatchSampler,
     ValidationBatchSampler,
 )
 from neural_photo_editor.data.storage import DEFAULT_CACHE_BYTES, ShardStorage
+
+_PREFETCH_FACTOR = 2  # batches that a worker reads ahead, DataLoader's default
 
 
 class ShardDataModule(LightningDataModule):
@@ -177,6 +181,7 @@ class ShardDataModule(LightningDataModule):
     def _loader(
         self, sampler: Sampler[BatchRequest], *, augment: bool, trainer: Trainer | None = None
     ) -> DataLoader[Batch]:
+        memory = self._memory(sampler)
         dataset = ShardDataset(
             self.reader,
             resolution=self.resolution,
@@ -186,6 +191,7 @@ class ShardDataModule(LightningDataModule):
             color_jitter=self.color_jitter,
             skip_damaged=self.on_damage == "skip",
             seed=self.seed,
+            memory=memory,
         )
         return _Loader(
             dataset,
@@ -194,9 +200,30 @@ class ShardDataModule(LightningDataModule):
             batch_size=None,  # The sampler yields requests for whole batches.
             sampler=sampler,
             num_workers=self.num_workers,
+            prefetch_factor=_PREFETCH_FACTOR if self.num_workers else None,
             persistent_workers=self.num_workers > 0,
+            multiprocessing_context="fork" if memory else None,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # Leaves torch's global one alone.
+        )
+
+    def _memory(self, sampler: Sampler[BatchRequest]) -> BatchMemory | None:
+        """Return memory for the loader workers' batches where it helps.
+
+        Validation stops early and drops batches unseen, whose slots would be lost; with a GPU
+        torch's own thread copies each batch to pinned memory, which needs torch's own batches.
+        """
+        if not isinstance(sampler, TrainBatchSampler) or not self.num_workers:
+            return None
+        if torch.cuda.is_available():
+            return None
+        if "fork" not in multiprocessing.get_all_start_methods():
+            return None
+        return BatchMemory(
+            num_workers=self.num_workers,
+            slots_per_worker=_PREFETCH_FACTOR + 2,
+            batch_size=sampler.batch_size // sampler.world_size,
+            resolution=self.resolution,
         )
 
 
@@ -211,8 +238,10 @@ class _Loader(DataLoader[Batch]):
     def __init__(
         self, dataset: ShardDataset, trainer: Trainer | None, damage: DamageRecord, **options: Any
     ) -> None:
-        super().__init__(dataset, **options)
+        # The batches are opened on their way out.
+        super().__init__(dataset, **options)  # type: ignore[arg-type]
         self.reader = dataset.reader
+        self.memory = dataset.memory
         self.trainer = trainer
         self.damage = damage
 
@@ -232,7 +261,8 @@ class _Loader(DataLoader[Batch]):
                 yield batch
 
     def _recorded(self) -> Iterator[Batch]:
-        for batch in super().__iter__():
+        for sent in super().__iter__():
+            batch = open_batch(sent, self.memory)
             if damaged := batch.pop("damaged", None):
                 self.damage.add(damaged)
             yield batch

@@ -5,25 +5,11 @@ from itertools import accumulate
 from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
-from neural_photo_editor.data.augmentation import (
-    ColorJitter,
-    Frame,
-    center_frame,
-    random_frame,
-)
 from neural_photo_editor.data.shard_order import epoch_order, shard_windows
-from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReader
-from neural_photo_editor.data.transforms import (
-    Pixels,
-    crop,
-    resize_labels,
-    resize_photo,
-)
 
 
 class Batch(TypedDict):
@@ -164,115 +150,3 @@ class ValidationBatchSampler(Sampler[BatchRequest]):
             share = np.array_split(batch, self.world_size)[self.rank]
             share = share if len(share) else batch[:1]
             yield BatchRequest(0, tuple(share.tolist()), tuple(batch.tolist()))
-
-
-class ShardDataset(Dataset[Batch]):
-    """Reads whole batches: ``dataset[BatchRequest(epoch, sample_ids)]``.
-
-    A photo is cropped to `crop_size` (to its largest square where that is None), then resized to
-    `resolution`. With `augment` the place of the crop and, if `horizontal_flip`, a flip and the
-    `color_jitter` are drawn from (seed, epoch, sample id), see `augmentation`; without it the crop
-    is central and nothing is flipped or colored.
-
-    With `skip_damaged` a sample that cannot be read is replaced by the next readable one of the
-    global batch, counted from its own place and around the end, so that the batch does not depend
-    on the number of processes. The replacement's id stands in `sample_id`.
-
-    Raises:
-        CorruptSampleError: from reading, see `ShardReader.read`; with `skip_damaged` only where
-            no sample of the global batch can be read.
-        ValueError: a photo is smaller than `crop_size`.
-    """
-
-    def __init__(
-        self,
-        reader: ShardReader,
-        *,
-        resolution: int,
-        crop_size: int | None = None,
-        augment: bool = False,
-        horizontal_flip: bool = False,
-        color_jitter: ColorJitter | None = None,
-        skip_damaged: bool = False,
-        seed: int = 0,
-    ) -> None:
-        self.reader = reader
-        self.resolution = resolution
-        self.crop_size = crop_size
-        self.augment = augment
-        self.horizontal_flip = horizontal_flip
-        self.color_jitter = color_jitter
-        self.skip_damaged = skip_damaged
-        self.seed = seed
-        side = reader.manifest.resolution
-        # Photos are decoded here one after the other: memory already in use is faster than new.
-        self._scratch = np.empty(3 * side**2, np.uint8) if side else None
-
-    def __getitem__(self, request: BatchRequest) -> Batch:
-        num, side = len(request.sample_ids), self.resolution
-        images = np.empty((num, 3, side, side), dtype=np.uint8)
-        labels = np.zeros((num, side, side), dtype=np.uint8)
-        sample_ids, damaged = list(request.sample_ids), dict[int, str]()
-        for row in range(num):
-            sample_ids[row], photo, label_map = self._read(request, row, damaged)
-            sample_id = sample_ids[row]
-            top, left, size, flip = self._frame(photo, epoch=request.epoch, sample_id=sample_id)
-            step = -1 if flip else 1
-            window = crop(photo, top=top, left=left, size=size)
-            # (H, W, C) -> (C, H, W); flipping in the same copy is free.
-            images[row] = resize_photo(window, size=side)[:, ::step].transpose(2, 0, 1)
-            if label_map is not None:
-                window = crop(label_map, top=top, left=left, size=size)
-                labels[row] = resize_labels(window, width=side, height=side)[:, ::step]
-        batch = Batch(
-            image=torch.from_numpy(images),
-            labels=torch.from_numpy(labels),
-            sample_id=torch.tensor(sample_ids, dtype=torch.int64),
-        )
-        if self.augment and self.color_jitter is not None:
-            batch["image"] = self.color_jitter.apply(
-                batch["image"], seed=self.seed, epoch=request.epoch, sample_ids=sample_ids
-            )
-        if damaged:
-            batch["damaged"] = damaged
-        return batch
-
-    def _read(
-        self, request: BatchRequest, row: int, damaged: dict[int, str]
-    ) -> tuple[int, Pixels, Pixels | None]:
-        """Return (id, photo, labels) of a requested sample, or of what replaces it."""
-        wanted = request.sample_ids[row]
-        try:
-            return wanted, *self.reader.read(wanted, scratch=self._scratch)
-        except CorruptSampleError as error:
-            if not self.skip_damaged:
-                raise
-            damaged[wanted] = str(error)
-            failure = error
-        everyone = request.global_ids or request.sample_ids
-        place = everyone.index(wanted)
-        for candidate in everyone[place + 1 :] + everyone[:place]:
-            try:
-                return candidate, *self.reader.read(candidate, scratch=self._scratch)
-            except CorruptSampleError:
-                continue
-        raise failure
-
-    def _frame(self, photo: Pixels, *, epoch: int, sample_id: int) -> Frame:
-        height, width = photo.shape[:2]
-        if self.crop_size is not None and self.crop_size > min(height, width):
-            raise ValueError(
-                f"photo {self.reader.key(sample_id)} is {width}x{height} pixels, smaller than "
-                f"crop_size {self.crop_size}: lower crop_size or prepare larger photos"
-            )
-        if not self.augment:
-            return center_frame(height, width, crop_size=self.crop_size)
-        return random_frame(
-            height,
-            width,
-            crop_size=self.crop_size,
-            horizontal_flip=self.horizontal_flip,
-            seed=self.seed,
-            epoch=epoch,
-            sample_id=sample_id,
-        )

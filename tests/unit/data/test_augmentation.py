@@ -8,8 +8,9 @@ from PIL import Image, ImageEnhance
 
 from neural_photo_editor.data.augmentation import ColorJitter, change_colors, color_map
 from neural_photo_editor.data.datamodule import ShardDataModule
+from neural_photo_editor.data.shard_dataset import ShardDataset
 from neural_photo_editor.data.shard_reader import ShardReader
-from neural_photo_editor.data.shard_stream import BatchRequest, ShardDataset
+from neural_photo_editor.data.shard_stream import BatchRequest
 from neural_photo_editor.data.synthetic_portraits import generate_portrait
 
 IDENTITY = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "turn": 0.0}

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neural_photo_editor.data.shard_dataset import ShardDataset
 from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReader
 from neural_photo_editor.data.shard_stream import (
     BatchRequest,
-    ShardDataset,
     TrainBatchSampler,
     ValidationBatchSampler,
 )

@@ -118,7 +118,7 @@ def shard_stream(folder: Path, resolution: int, num_workers: int) -> Pass:
         num_workers=num_workers,
     )
     data.setup()
-    return lambda: _read(data.train_dataloader(), image=lambda batch: batch["image"])
+    return lambda: _read(folder, data.train_dataloader(), image=lambda batch: batch["image"])
 
 
 def webdataset_plain(folder: Path, _: int, num_workers: int) -> Pass:
@@ -126,6 +126,7 @@ def webdataset_plain(folder: Path, _: int, num_workers: int) -> Pass:
     dataset = wds.WebDataset(_tars(folder), shardshuffle=100, seed=0).shuffle(1000)
     dataset = dataset.decode("torchrgb").to_tuple("jpg").batched(BATCH_SIZE)
     return lambda: _read(
+        folder,
         wds.WebLoader(dataset, batch_size=None, num_workers=num_workers),
         image=lambda batch: batch[0],
     )
@@ -136,7 +137,9 @@ def webdataset_with(decode: Decode) -> MakePass:
         dataset = wds.WebDataset(_tars(folder), shardshuffle=100, seed=0).shuffle(1000)
         dataset = dataset.map(lambda sample: to_tensor(decode(sample["jpg"])))
         dataset = dataset.batched(BATCH_SIZE, collation_fn=collate)
-        return lambda: _read(wds.WebLoader(dataset, batch_size=None, num_workers=num_workers))
+        return lambda: _read(
+            folder, wds.WebLoader(dataset, batch_size=None, num_workers=num_workers)
+        )
 
     return make
 
@@ -148,7 +151,7 @@ class _MosaicPhotos(streaming.StreamingDataset):  # type: ignore[misc]
 
 def mosaic(folder: Path, _: int, num_workers: int) -> Pass:
     dataset = _MosaicPhotos(local=str(folder / "mds"), shuffle=True, batch_size=BATCH_SIZE)
-    return lambda: _read(_loader(dataset, num_workers))
+    return lambda: _read(folder, _loader(dataset, num_workers))
 
 
 class _LitPhotos(litdata.StreamingDataset):  # type: ignore[misc]
@@ -159,9 +162,10 @@ class _LitPhotos(litdata.StreamingDataset):  # type: ignore[misc]
 def lit(folder: Path, _: int, num_workers: int) -> Pass:
     dataset = _LitPhotos(str(folder / "chunks"), shuffle=True)
     return lambda: _read(
+        folder,
         litdata.StreamingDataLoader(
             dataset, batch_size=BATCH_SIZE, num_workers=num_workers, collate_fn=collate
-        )
+        ),
     )
 
 
@@ -180,7 +184,7 @@ class _Files(Dataset[torch.Tensor]):
 def files_with(decode: Decode) -> MakePass:
     def make(folder: Path, _: int, num_workers: int) -> Pass:
         dataset = _Files(folder / "files", decode)
-        return lambda: _read(_loader(dataset, num_workers, shuffle=True))
+        return lambda: _read(folder, _loader(dataset, num_workers, shuffle=True))
 
     return make
 
@@ -218,21 +222,25 @@ def _loader(dataset: Any, num_workers: int, **options: Any) -> DataLoader[torch.
 
 
 def _read(
-    loader: Iterable[Any], image: Callable[[Any], torch.Tensor] = lambda batch: batch
+    folder: Path, loader: Iterable[Any], image: Callable[[Any], torch.Tensor] = lambda batch: batch
 ) -> tuple[int, float]:
     """Read everything; return the photos between two marks and the CPU seconds they took.
 
     The marks leave out the start and the end of loader workers, which a long training pays once.
     Both lie where workers have read ahead equally far.
     """
-    taken = []
+    total = len(list((folder / "files").iterdir()))
+    ends = [total // 5, total - (READ_AHEAD + 1) * BATCH_SIZE]
+    marks: list[tuple[int, float]] = []
+    seen = 0
     for batch in loader:
         photos = image(batch)
         assert photos.is_contiguous()
-        taken.append((len(photos), cpu_seconds()))
-    first, last = len(taken) // 5, len(taken) - 1 - READ_AHEAD
-    num_photos = sum(number for number, _ in taken[first + 1 : last + 1])
-    return num_photos, taken[last][1] - taken[first][1]
+        seen += len(photos)
+        if len(marks) < len(ends) and seen >= ends[len(marks)]:
+            marks.append((seen, cpu_seconds()))
+    (first, start_s), (last, end_s) = marks
+    return last - first, end_s - start_s
 
 
 def cpu_seconds() -> float:

@@ -18,6 +18,7 @@ from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReade
 from neural_photo_editor.data.shard_stream import Batch, BatchRequest
 from neural_photo_editor.data.transforms import (
     Pixels,
+    copy_planes,
     crop,
     resize_labels,
     resize_photo,
@@ -95,7 +96,7 @@ class ShardDataset(Dataset[Batch | BatchInMemory]):
         self.memory = memory
         side = reader.manifest.resolution
         # Photos are decoded here one after the other: memory already in use is faster than new.
-        self._scratch = scratch_memory(3 * side**2) if side else None
+        self._scratch = scratch_memory(4 * side**2) if side else None
 
     def __getitem__(self, request: BatchRequest) -> Batch | BatchInMemory:
         num, side = len(request.sample_ids), self.resolution
@@ -125,7 +126,7 @@ class ShardDataset(Dataset[Batch | BatchInMemory]):
             step = -1 if flip else 1
             window = crop(photo, top=top, left=left, size=size)
             # (H, W, C) -> (C, H, W); flipping in the same copy is free.
-            images[row] = resize_photo(window, size=side)[:, ::step].transpose(2, 0, 1)
+            copy_planes(resize_photo(window, size=side)[:, ::step], images[row])
             if label_map is None:
                 labels[row] = 0
             else:

@@ -109,8 +109,9 @@ class ShardReader:
         """Return a photo, uint8 (H, W, 3), and its label map, uint8 (H, W) in 0..10, or None.
 
         Args:
-            scratch: uint8 (num,), memory for a JPEG's pixels if they fit; the photo is then valid
-                only until it is used again.
+            scratch: uint8 (num,), memory for a JPEG's pixels if they fit. The photo is then
+                (H, W, 4), the fourth channel meaningless, and valid only until the memory is used
+                again: see `transforms.copy_planes`.
 
         Raises:
             CorruptSampleError: the shard is missing or damaged, or the sample's bytes are cut
@@ -164,7 +165,7 @@ class ShardReader:
 
 
 def decode_jpeg(data: bytes, scratch: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-    """Decode a JPEG to uint8 (H, W, 3), RGB, in `scratch` if it is large enough.
+    """Decode a JPEG to uint8 (H, W, 3), RGB; if it fits in `scratch`, to (H, W, 4) there, RGBX.
 
     Raises:
         ValueError: not a JPEG, cut off, or of more than `MAX_PIXELS`.
@@ -172,9 +173,11 @@ def decode_jpeg(data: bytes, scratch: NDArray[np.uint8] | None = None) -> NDArra
     # A damaged header may name any size, and the decoder would allocate it.
     height, width, *_ = simplejpeg.decode_jpeg_header(data)
     _check_pixels(width, height)
-    if scratch is not None and 3 * height * width > len(scratch):
-        scratch = None
-    photo: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=scratch)
+    photo: NDArray[np.uint8]
+    if scratch is None or 4 * height * width > len(scratch):
+        photo = simplejpeg.decode_jpeg(data, colorspace="RGB")
+    else:
+        photo = simplejpeg.decode_jpeg(data, colorspace="RGBX", buffer=scratch)
     return photo
 
 

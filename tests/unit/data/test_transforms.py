@@ -3,6 +3,8 @@ import pytest
 
 from neural_photo_editor.data.transforms import (
     center_square,
+    copy_planes,
+    crop,
     crop_to_square,
     resize_labels,
     resize_photo,
@@ -43,3 +45,20 @@ def test_photo_and_labels_stay_aligned() -> None:
     small_photo, small_labels = crop_to_square(photo, labels, size=24)
     assert small_labels is not None
     np.testing.assert_array_equal(small_photo[..., 0] > 100, small_labels == 10)
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_planes_of_rgbx_are_those_of_rgb(step: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 9, 4), dtype=np.uint8)
+    for photo in (pixels, np.ascontiguousarray(pixels[..., :3])):
+        window = crop(photo, top=1, left=2, size=5)[:, ::step]
+        planes = np.zeros((3, 5, 5), dtype=np.uint8)
+        copy_planes(window, planes)
+        np.testing.assert_array_equal(planes, pixels[1:6, 2:7, :3][:, ::step].transpose(2, 0, 1))
+
+
+def test_resizing_drops_the_fourth_channel() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 4), dtype=np.uint8)
+    rgb = np.ascontiguousarray(pixels[..., :3])
+    np.testing.assert_array_equal(resize_photo(pixels, size=4), resize_photo(rgb, size=4))
+    assert resize_photo(pixels, size=8) is pixels

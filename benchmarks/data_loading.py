@@ -1,13 +1,15 @@
 """How fast photos come out of each kind of data set: this project's stream beside its peers.
 
     pip install --no-deps --target outputs/peers -r benchmarks/peers.txt
-    PYTHONPATH=outputs/peers python benchmarks/data_loading.py    # about 10 minutes
+    PYTHONPATH=outputs/peers python benchmarks/data_loading.py    # about 5 minutes
 
 Drawn portraits become the same JPEG bytes in every format: WebDataset tars (ours are such), MDS
 shards, litdata chunks and a plain folder. Every reader makes shuffled batches of 64 photos, uint8
 (64, 3, H, W), in this process (0 workers) or in 2 loader workers. Time is the CPU time of the
-process and of its children, so other work on the machine counts little. The limit is simplejpeg
-decoding the same bytes, held in memory, into nothing. Readers take turns; figures are medians.
+process and of its children between two marks within an epoch, so neither other work on the machine
+nor the start of workers counts much. The limit is simplejpeg
+decoding the same bytes, held in memory, into nothing, in as many processes. Readers take turns;
+figures are medians.
 Prints a table and writes outputs/benchmarks/data_loading.json.
 """
 
@@ -71,7 +73,7 @@ def main() -> None:
     logging.disable(logging.WARNING)  # The repeated portraits are near-duplicates on purpose.
 
     results: list[dict[str, object]] = []
-    header = f"{'pixels':>6} {'workers':>7}  {'reader':<26}"
+    header = f"{'pixels':>6} {'workers':>7}  {'reader':<32}"
     print(f"{header}{'photos/s/core':>14}{'x plain wds':>12}{'of limit':>9}")
     for resolution, count in ((128, 6400), (256, 2560)):
         with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +89,7 @@ def main() -> None:
                 for row in rows(rates, resolution=resolution, num_workers=num_workers):
                     results.append(row)
                     print(
-                        f"{resolution:>6} {num_workers:>7}  {row['reader']:<26}"
+                        f"{resolution:>6} {num_workers:>7}  {row['reader']:<32}"
                         f"{row['photos_per_cpu_second']:>14,.0f}"
                         f"{row['times_plain_webdataset']:>12.2f}{row['share_of_limit']:>9.2f}",
                         flush=True,

@@ -12,35 +12,50 @@ from torch import Tensor
 Prediction = Literal["epsilon", "v"]
 """What the denoiser's output means."""
 
+ScheduleKind = Literal["linear", "scaled_linear", "cosine"]
+"""How the variances go from t = 1 to t = T, see :attr:`NoiseSchedule.betas`."""
+
 STRENGTH_SNR_DB = (10.0, -20.0)
 """Signal-to-noise ratio in decibels at strength 0 and at strength 1."""
+
+COSINE_OFFSET = 0.008
+"""s of Improved DDPM, Eq. 17."""
+
+COSINE_MAX_BETA = 0.999
+"""Where that paper cuts beta, so that no step destroys everything."""
 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """The linear schedule of DDPM (Ho et al. 2020, section 4), as data, and what is predicted.
+    """A schedule of noise variances, as data, and what is predicted.
 
     Timesteps run from 1 to ``num_timesteps``; t = 0 is the clean image. Two schedules are equal,
     and hash alike, when their numbers are equal.
 
     Attributes:
         num_timesteps: T, at least 1.
-        beta_start: variance of the noise added at t = 1, in (0, 1).
-        beta_end: variance of the noise added at t = T, in (0, 1).
+        beta_start: variance of the noise added at t = 1, in (0, 1); None for "cosine".
+        beta_end: variance of the noise added at t = T, in (0, 1); None for "cosine".
         prediction: what a denoiser of this schedule puts out: "epsilon", the noise, or "v" =
             sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans & Ho 2022, section 4),
             whose errors do not grow with t.
+        kind: "linear", "scaled_linear" or "cosine".
     """
 
     num_timesteps: int = 500
-    beta_start: float = 1e-4
-    beta_end: float = 2e-2
+    beta_start: float | None = 1e-4
+    beta_end: float | None = 2e-2
     prediction: Prediction = "epsilon"
+    kind: ScheduleKind = "linear"
 
     def __post_init__(self) -> None:
         if self.num_timesteps < 1:
             raise ValueError(f"num_timesteps is {self.num_timesteps}; it must be at least 1")
-        if not 0.0 < self.beta_start <= self.beta_end < 1.0:
+        start, end = self.beta_start, self.beta_end
+        if "beta_start" not in _spec_fields(self.kind):
+            if (start, end) != (None, None):
+                raise ValueError(f"a {self.kind} noise schedule has no beta_start and beta_end")
+        elif start is None or end is None or not 0.0 < start <= end < 1.0:
             raise ValueError(
                 f"beta_start={self.beta_start}, beta_end={self.beta_end}; "
                 "choose 0 < beta_start <= beta_end < 1"
@@ -56,14 +71,41 @@ class NoiseSchedule:
         beta_end: float = 2e-2,
         prediction: Prediction = "epsilon",
     ) -> "NoiseSchedule":
+        """DDPM (Ho et al. 2020), section 4: beta_t goes from start to end in equal steps."""
         return cls(num_timesteps, float(beta_start), float(beta_end), prediction)
+
+    @classmethod
+    def scaled_linear(
+        cls,
+        num_timesteps: int,
+        beta_start: float,
+        beta_end: float,
+        prediction: Prediction = "epsilon",
+    ) -> "NoiseSchedule":
+        """Latent diffusion (Rombach et al. 2022, code): sqrt(beta_t) goes in equal steps."""
+        return cls(num_timesteps, float(beta_start), float(beta_end), prediction, "scaled_linear")
+
+    @classmethod
+    def cosine(cls, num_timesteps: int, prediction: Prediction = "epsilon") -> "NoiseSchedule":
+        """Improved DDPM (Nichol & Dhariwal 2021), Eq. 17: alpha_bar_t is a squared cosine."""
+        return cls(num_timesteps, None, None, prediction, "cosine")
 
     @cached_property
     def betas(self) -> Tensor:
         """Variances beta_1 .. beta_T, float64, (T,)."""
-        return torch.linspace(
-            self.beta_start, self.beta_end, self.num_timesteps, dtype=torch.float64
-        )
+        T = self.num_timesteps
+        if self.kind == "cosine":
+            angle = (torch.arange(T + 1, dtype=torch.float64) / T + COSINE_OFFSET) / (
+                1.0 + COSINE_OFFSET
+            )
+            alpha_bar = torch.cos(angle * math.pi / 2.0).square()
+            return (1.0 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=COSINE_MAX_BETA)
+        assert self.beta_start is not None
+        assert self.beta_end is not None
+        if self.kind == "scaled_linear":
+            ends = self.beta_start**0.5, self.beta_end**0.5
+            return torch.linspace(*ends, T, dtype=torch.float64).square()
+        return torch.linspace(self.beta_start, self.beta_end, T, dtype=torch.float64)
 
     @cached_property
     def alpha_bar(self) -> Tensor:
@@ -106,31 +148,45 @@ class NoiseSchedule:
 
     def to_spec(self) -> dict[str, Any]:
         """Return the JSON form that travels in artifacts; :meth:`from_spec` is the inverse."""
-        return {
-            "kind": "linear",
+        spec = {
+            "kind": self.kind,
             "num_timesteps": self.num_timesteps,
             "beta_start": self.beta_start,
             "beta_end": self.beta_end,
             "prediction": self.prediction,
         }
+        return {name: spec[name] for name in ("kind", *_spec_fields(self.kind))}
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "NoiseSchedule":
         """Rebuild a schedule from :meth:`to_spec`.
 
         Raises:
-            ValueError: the kind is not "linear", or a number is missing or superfluous.
+            ValueError: an unknown kind, or a number is missing, superfluous or out of range.
         """
         values = dict(spec)
         kind = values.pop("kind", None)
-        if kind != "linear":
-            raise ValueError(f"noise schedule of kind {kind!r}; this version knows 'linear'")
-        expected = {"num_timesteps", "beta_start", "beta_end", "prediction"}
-        if set(values) != expected:
+        expected = _spec_fields(kind)
+        if set(values) != set(expected):
             raise ValueError(
-                f"noise schedule with {sorted(values)}; expected exactly {sorted(expected)}"
+                f"{kind} noise schedule with {sorted(values)}; expected exactly {sorted(expected)}"
             )
-        return cls.linear(**values)
+        if kind == "cosine":
+            return cls.cosine(**values)
+        return cls.scaled_linear(**values) if kind == "scaled_linear" else cls.linear(**values)
+
+
+def _spec_fields(kind: object) -> tuple[str, ...]:
+    """Return the fields of a specification of this kind, but for the kind itself."""
+    if kind not in get_args(ScheduleKind):
+        known = ", ".join(get_args(ScheduleKind))
+        raise ValueError(
+            f"noise schedule of kind {kind!r}; this version knows {known}: choose one of these, "
+            "or update the program"
+        )
+    if kind == "cosine":
+        return ("num_timesteps", "prediction")
+    return ("num_timesteps", "beta_start", "beta_end", "prediction")
 
 
 @lru_cache(maxsize=16)

@@ -51,10 +51,11 @@ def test_every_mask_is_contained(
     top, bottom = sorted(int(c * (height - 1)) for c in corners[:2])
     left, right = sorted(int(c * (width - 1)) for c in corners[2:])
     crop = choose_square(height, width, must_contain=(top, left, bottom + 1, right + 1))
-    assert 0 <= crop.top <= top
-    assert 0 <= crop.left <= left
-    assert bottom < crop.top + crop.height <= height
-    assert right < crop.left + crop.width <= width
+    shown = crop.box
+    assert 0 <= shown[0] <= top
+    assert 0 <= shown[1] <= left
+    assert bottom < shown[2] <= height
+    assert right < shown[3] <= width
     assert crop.side in (min(height, width), max(height, width))
     box = crop.visible(resolution)
     assert 0 <= box[0] < box[2] <= resolution

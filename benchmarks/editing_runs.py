@@ -11,8 +11,8 @@ seconds of the batch; the methods take turns at each batch, in one process and o
 
 The painted edits start at t0 = 300. "original" is the formula of SDEdit and RePaint as it stands:
 ancestral steps through every timestep, white noise. Fills start at t0 = 475 from the photo, as the
-editor does ("ours") and with the hidden pixels erased first ("ours_erased"). "repaint" is diffusers'
-RePaintPipeline with its defaults: 250 of the 500 timesteps, jumps of 10 steps, each 10 times, eta 0.
+editor does, and ("_erased") with the hidden pixels gray. "repaint" is diffusers' RePaintPipeline
+with its defaults: 250 of the 500 timesteps, jumps of 10 steps, each 10 times, eta 0.
 """
 
 import argparse

@@ -14,7 +14,11 @@ from neural_photo_editor.api.client import EditClient
 from neural_photo_editor.common.regions import region_id
 from neural_photo_editor.data.synthetic_portraits import Portrait, generate_portrait
 from neural_photo_editor.evaluation.brush_strokes import beanie_strokes
-from neural_photo_editor.evaluation.edit_checks import (
+from neural_photo_editor.evaluation.edit_masks import mouth_mask, scratch_mask
+from neural_photo_editor.evaluation.pictures import save_grid
+from neural_photo_editor.imaging.compositing import paint_over
+from neural_photo_editor.imaging.recoloring import recolor
+from neural_photo_editor.metrics.edit_quality import (
     Mask,
     Photo,
     color_movement,
@@ -23,9 +27,6 @@ from neural_photo_editor.evaluation.edit_checks import (
     max_difference_outside,
     shading_kept,
 )
-from neural_photo_editor.evaluation.pictures import save_grid
-from neural_photo_editor.imaging.compositing import paint_over
-from neural_photo_editor.imaging.recoloring import recolor
 
 ERASED = (128, 128, 128)
 MAX_PORTRAITS = 400
@@ -117,8 +118,8 @@ def choose_edits(*, portrait_seed: int, resolution: int) -> list[ShowcaseEdit]:
             ShowcaseEdit(f"hat-{name}", title, portrait.photo, 200, strokes=strokes, resamples=3)
         )
     for name, title, marked in (
-        ("scratch", "A scratch erased", _scratch),
-        ("mouth", "A mouth erased", _mouth),
+        ("scratch", "A scratch erased", scratch_mask),
+        ("mouth", "A mouth erased", mouth_mask),
     ):
         portrait = find(_shows_the_mouth)
         mask = marked(portrait.labels)
@@ -228,26 +229,3 @@ def _shows_the_mouth(portrait: Portrait) -> bool:
 def _has_light_skin(portrait: Portrait) -> bool:
     skin = portrait.photo[portrait.labels == region_id("skin")]
     return _shows_the_mouth(portrait) and bool(skin.mean() > 170)
-
-
-def _scratch(labels: NDArray[np.uint8]) -> Mask:
-    """Return a line across hair, forehead and cheek, a sixteenth of the picture wide."""
-    rows, columns = np.nonzero(labels > 0)
-    side = labels.shape[0]
-    top, left = rows.min() + 0.02 * side, columns.min() + 0.1 * side
-    way = np.array([0.5 * side, 0.4 * side])  # Down and to the right.
-    y, x = np.mgrid[:side, :side]
-    along = np.clip(((y - top) * way[0] + (x - left) * way[1]) / (way @ way), 0.0, 1.0)
-    distance = np.hypot(y - top - along * way[0], x - left - along * way[1])
-    mask: Mask = distance <= side / 32
-    return mask
-
-
-def _mouth(labels: NDArray[np.uint8], *, grow: float = 1.35) -> Mask:
-    """Return an ellipse, ``grow`` times the mouth's half sides, at least 6 pixels."""
-    rows, columns = np.nonzero(np.isin(labels, [region_id("lip"), region_id("mouth")]))
-    half = [max(6.0, grow * (side.max() - side.min() + 1) / 2) for side in (rows, columns)]
-    center = [(side.max() + side.min()) / 2 for side in (rows, columns)]
-    y, x = np.ogrid[: labels.shape[0], : labels.shape[1]]
-    mask: Mask = ((y - center[0]) / half[0]) ** 2 + ((x - center[1]) / half[1]) ** 2 <= 1.0
-    return mask

@@ -1,14 +1,21 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
+from skimage.color import deltaE_ciede2000, rgb2lab
 
-from neural_photo_editor.evaluation.edit_checks import (
+from neural_photo_editor.metrics.edit_quality import (
     LUMA,
     color_movement,
     color_patches,
     detail_kept,
     max_difference_outside,
+    mean_change_inside,
+    paint_difference,
+    seam,
     shading_kept,
+    share_unchanged_outside,
 )
 
 MASK = np.zeros((40, 40), dtype=bool)
@@ -112,3 +119,65 @@ def test_what_cannot_be_measured_is_refused(photo: np.ndarray) -> None:
         color_movement(photo, photo, MASK, paint=photo)
     with pytest.raises(ValueError, match="differ in size"):
         max_difference_outside(photo, photo[:-1], MASK)
+
+
+def test_every_pixel_outside_that_changed_is_counted(photo: np.ndarray) -> None:
+    result = photo.copy()
+    result[MASK] = 255
+    assert share_unchanged_outside(photo, result, MASK) == 1.0
+    result[0, :12, 1] += 1
+    assert share_unchanged_outside(photo, result, MASK) == 1.0 - 12 / (40 * 40 - 20 * 20)
+    assert share_unchanged_outside(photo, result, np.ones_like(MASK)) == 1.0
+
+
+def test_the_change_inside_is_a_mean_over_the_mask(photo: np.ndarray) -> None:
+    result = photo.copy()
+    result[MASK] += np.array([3, 0, 9], dtype=np.uint8)
+    assert mean_change_inside(photo, result, MASK) == pytest.approx(4.0)
+    assert mean_change_inside(photo, photo, MASK) == 0.0
+
+
+def test_the_paint_differs_from_itself_by_nothing_and_as_in_skimage(photo: np.ndarray) -> None:
+    painted = photo.copy()
+    painted[MASK] = (200, 30, 90)
+    assert paint_difference(painted, painted, MASK) == 0.0
+    expected = deltaE_ciede2000(rgb2lab(painted), rgb2lab(photo))[MASK].mean()
+    assert paint_difference(painted, photo, MASK) == pytest.approx(expected, rel=1e-3)
+
+
+@given(seed=st.integers(0, 10_000))
+def test_a_photo_has_no_seam_whatever_the_mask(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    photo = rng.integers(0, 256, (12, 15, 3), dtype=np.uint8)
+    mask = rng.random((12, 15)) < 0.5
+    assert seam(photo, photo, mask) == 1.0
+
+
+def test_a_step_at_the_border_is_a_seam_of_its_height_and_a_ramp_is_none() -> None:
+    flat = np.full((40, 40, 3), 100, dtype=np.uint8)
+    step = flat.copy()
+    step[MASK] = 130
+    # Every line crosses the border once and sees the whole step: (30 + 1) / (0 + 1).
+    assert seam(flat, step, MASK) == pytest.approx(31.0)
+    ramp = np.broadcast_to(np.arange(40)[:, None, None] * 4 + 20, (40, 40, 3)).astype(np.uint8)
+    assert seam(flat, ramp, MASK) == pytest.approx(1.0)
+
+
+def test_a_feather_hides_a_step_and_scaling_down_shows_it_again() -> None:
+    flat = np.full((80, 80, 3), 100, dtype=np.uint8)
+    mask = np.zeros((80, 80), dtype=bool)
+    mask[20:60, 20:60] = True
+    from_side = np.minimum(np.arange(40), 39 - np.arange(40)) + 1
+    opacity = np.zeros((80, 80, 1))
+    opacity[20:60, 20:60, 0] = np.minimum(1.0, np.minimum.outer(from_side, from_side) / 5.0)
+    hard = np.where(mask[..., None], 140, flat).astype(np.uint8)
+    feathered = (100 + 40 * opacity).astype(np.uint8) + np.zeros_like(flat)
+    assert seam(flat, feathered, mask) < 0.15 * seam(flat, hard, mask)
+    small = np.s_[2::4, 2::4]
+    hard_seam = seam(flat[small], hard[small], mask[small])
+    assert seam(flat[small], feathered[small], mask[small]) > 0.25 * hard_seam
+
+
+def test_a_mask_without_border_has_no_seam(photo: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="no border"):
+        seam(photo, photo, np.ones_like(MASK))

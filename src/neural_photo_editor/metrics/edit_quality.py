@@ -1,10 +1,15 @@
-"""What a served edit must fulfil, measured on the photos alone."""
+"""What an edit must fulfil, measured on the photos alone."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neural_photo_editor.metrics.color_difference import ciede2000, srgb_to_lab
+
 Photo = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+
+SEAM_FLOOR = 1.0
+"""Added to gradients, 0..255, before they are divided: less than that is rounding."""
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of R, G, B in luma (ITU-R BT.601)."""
@@ -28,6 +33,87 @@ def max_difference_outside(original: Photo, result: Photo, mask: Mask) -> int:
     return int(difference.max(initial=0))
 
 
+def share_unchanged_outside(original: Photo, result: Photo, mask: Mask) -> float:
+    """Return the share of the pixels outside the mask that are the original's, 0..1.
+
+    1 where nothing lies outside the mask.
+
+    Args:
+        original, result: uint8, (H, W, 3).
+        mask: bool, (H, W); True = edit.
+
+    Raises:
+        ValueError: the sizes differ.
+    """
+    _check_sizes(original, result, mask)
+    unchanged = (original == result).all(axis=-1)[~mask]
+    return float(unchanged.mean()) if unchanged.size else 1.0
+
+
+def mean_change_inside(original: Photo, result: Photo, mask: Mask) -> float:
+    """Return the mean absolute change of a channel inside the mask, 0..255.
+
+    Args:
+        original, result: uint8, (H, W, 3).
+        mask: bool, (H, W); True = edit.
+
+    Raises:
+        ValueError: the sizes differ or the mask is empty.
+    """
+    _check_inside(original, result, mask)
+    difference = np.abs(original.astype(np.int16) - result.astype(np.int16))[mask]
+    return float(difference.mean())
+
+
+def paint_difference(painted: Photo, result: Photo, mask: Mask) -> float:
+    """Return how far the result's colors lie from the paint's: mean CIEDE2000 inside the mask.
+
+    Pixel by pixel, so that lost shading counts as well as another color; 0 = the paint itself.
+
+    Args:
+        painted: the photo with its paint, uint8, (H, W, 3).
+        result: uint8, (H, W, 3).
+        mask: bool, (H, W); True = edit.
+
+    Raises:
+        ValueError: the sizes differ or the mask is empty.
+    """
+    _check_inside(painted, result, mask)
+    return float(ciede2000(srgb_to_lab(painted[mask]), srgb_to_lab(result[mask])).mean())
+
+
+def seam(original: Photo, result: Photo, mask: Mask) -> float:
+    """Return how visible the mask's border is in the result, beside the original there.
+
+    Let p and q be neighbors (horizontal or vertical) inside and outside the mask, p' the pixel
+    behind p and q' the one behind q, all on one line. The gradient's jump at the border,
+
+        j = |(I_p - I_q) - ((I_p' - I_p) + (I_q - I_q')) / 2|,
+
+    is 0 on a ramp of any slope and s where two flat sides differ by s. The seam is the mean jump
+    of the result over that of the original, over all such lines and channels, each plus
+    SEAM_FLOOR:
+
+        seam = (mean j(result) + SEAM_FLOOR) / (mean j(original) + SEAM_FLOOR).
+
+    So the original itself has 1 exactly, a border that shows more than 1, a blurred one less. One
+    pixel on each side is looked at: to see a wider edge, scale all three down first.
+
+    Args:
+        original, result: uint8, (H, W, 3).
+        mask: bool, (H, W); True = edit.
+
+    Raises:
+        ValueError: the sizes differ, or the mask has no border two pixels away from the photo's.
+    """
+    _check_sizes(original, result, mask)
+    jumps = np.concatenate([_border_jumps(original, result, mask, axis=axis) for axis in (0, 1)])
+    if not jumps.size:
+        raise ValueError("the mask has no border inside the photo: there can be no seam")
+    before, after = jumps.mean(axis=(0, 2))
+    return float((after + SEAM_FLOOR) / (before + SEAM_FLOOR))
+
+
 def color_movement(
     original: Photo, result: Photo, mask: Mask, *, paint: NDArray[np.uint8]
 ) -> float:
@@ -43,9 +129,7 @@ def color_movement(
     Raises:
         ValueError: the sizes differ, the mask is empty, or the paint is the original's color.
     """
-    _check_sizes(original, result, mask)
-    if not mask.any():
-        raise ValueError("the mask is empty: no color can move")
+    _check_inside(original, result, mask)
     before, after = original[mask].mean(axis=0), result[mask].mean(axis=0)
     target = paint.astype(float) if paint.ndim == 1 else paint[mask].mean(axis=0)
     way = target - before
@@ -70,9 +154,7 @@ def detail_kept(original: Photo, result: Photo, mask: Mask) -> float:
     Raises:
         ValueError: the sizes differ or the mask is empty.
     """
-    _check_sizes(original, result, mask)
-    if not mask.any():
-        raise ValueError("the mask is empty: there is no detail in it")
+    _check_inside(original, result, mask)
     inner = _box_mean(mask.astype(float)) > 0.999
     where = inner if inner.sum() >= 50 else mask
     before, after = (_relative_contrast(photo, where) for photo in (original, result))
@@ -92,9 +174,7 @@ def shading_kept(original: Photo, result: Photo, mask: Mask) -> float:
     Raises:
         ValueError: the sizes differ or the mask is empty.
     """
-    _check_sizes(original, result, mask)
-    if not mask.any():
-        raise ValueError("the mask is empty: there is no shading in it")
+    _check_inside(original, result, mask)
     before, after = (photo[mask].astype(float) @ LUMA for photo in (original, result))
     spread = before.std() * after.std()
     if spread < 1e-9:
@@ -118,9 +198,7 @@ def color_patches(painted: Photo, result: Photo, mask: Mask) -> float:
     Raises:
         ValueError: the sizes differ or the mask is empty.
     """
-    _check_sizes(painted, result, mask)
-    if not mask.any():
-        raise ValueError("the mask is empty: it has no color")
+    _check_inside(painted, result, mask)
     difference = _local_chromaticity(result, mask) - _local_chromaticity(painted, mask)
     return float(np.sqrt(difference.var(axis=0).sum()))
 
@@ -149,6 +227,25 @@ def _box_mean(image: NDArray[np.float64], *, radius: int = 4) -> NDArray[np.floa
         upper = np.take(sums, np.arange(width, width + size), axis=axis)
         image = (upper - np.take(sums, np.arange(size), axis=axis)) / width
     return image
+
+
+def _border_jumps(original: Photo, result: Photo, mask: Mask, *, axis: int) -> NDArray[np.float64]:
+    """Return the jumps of :func:`seam` along one axis, (lines, 2, 3): original's, result's."""
+    inside = np.moveaxis(mask, axis, 0)
+    # The line q', q, p, p' or its mirror image: the jump is the same.
+    crosses = inside[1:-2] != inside[2:-1]
+    jumps = []
+    for photo in (original, result):
+        image = np.moveaxis(photo, axis, 0).astype(np.float64)
+        a, b, c, d = (image[k : len(image) - 3 + k][crosses] for k in range(4))
+        jumps.append(np.abs((c - b) - ((b - a) + (d - c)) / 2.0))
+    return np.stack(jumps, axis=1)
+
+
+def _check_inside(original: Photo, result: Photo, mask: Mask) -> None:
+    _check_sizes(original, result, mask)
+    if not mask.any():
+        raise ValueError("the mask is empty: nothing can be measured inside it")
 
 
 def _check_sizes(original: Photo, result: Photo, mask: Mask) -> None:

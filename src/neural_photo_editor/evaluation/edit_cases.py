@@ -131,4 +131,5 @@ def _shrunk(strokes: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     blocks = strokes.reshape(side, factor, side, factor, 4).astype(np.float64)
     alpha = blocks[..., 3:].sum(axis=(1, 3))
     color = (blocks[..., :3] * blocks[..., 3:]).sum(axis=(1, 3)) / np.maximum(alpha, 1.0)
-    return np.rint(np.concatenate([color, alpha / factor**2], axis=-1)).astype(np.uint8)
+    small: NDArray[np.uint8] = np.rint(np.dstack([color, alpha / factor**2])).astype(np.uint8)
+    return small

@@ -113,13 +113,15 @@ def kernel_distance(first: Tensor, second: Tensor) -> float:
 
 
 def _covariance(features: Tensor) -> Tensor:
-    return torch.atleast_2d(torch.cov(features.T))  # torch gives a number for one feature.
+    num_features = features.shape[1]
+    return torch.cov(features.T).reshape(num_features, num_features)  # One feature: a number.
 
 
 def _symmetric_root(matrix: Tensor) -> Tensor:
     """Return the root of a symmetric matrix without negative eigenvalues but for rounding."""
     eigenvalues, vectors = torch.linalg.eigh(matrix)
-    return (vectors * eigenvalues.clamp_min(0.0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * eigenvalues.clamp_min(0.0).sqrt()) @ vectors.T
+    return root
 
 
 def _checked(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

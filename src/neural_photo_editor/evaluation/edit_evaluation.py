@@ -1,0 +1,144 @@
+"""Judging a bundle by the edits it makes: tables, plots and a sheet of strips."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from neural_photo_editor.editing.pipeline import EditPipeline
+from neural_photo_editor.evaluation.edit_sweep import Cell, EditSweep, MeasuredEdit, run_sweep
+from neural_photo_editor.evaluation.edit_tables import Table, draw_plots, write_csv, write_markdown
+from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
+from neural_photo_editor.evaluation.pictures import save_grid, to_pictures
+from neural_photo_editor.imaging.compositing import Photo
+from neural_photo_editor.imaging.geometry import resize
+from neural_photo_editor.imaging.value_range import photo_to_tensor
+from neural_photo_editor.metrics.feature_distance import (
+    Features,
+    frechet_distance,
+    kernel_distance,
+    segmenter_features,
+)
+from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
+
+STRIP_PX = 128
+FEATURES_BATCH_SIZE = 32
+
+
+def evaluate_edits(
+    pipeline: EditPipeline,
+    photos: Sequence[Photo],
+    *,
+    real_photos: Sequence[Photo],
+    sweep: EditSweep,
+    out_dir: Path,
+    num_strips: int = 6,
+    features: Features | None = None,
+) -> EvaluationResult:
+    """Edit photos; write ``metrics.json``, ``edits.csv``, ``edits.md``, plots and ``strips.png``.
+
+    Every cell of the tables is a region, a start timestep and a number of steps; its kernel
+    distance is that of its results from the real photos, and its Frechet distance too where there
+    are more results and real photos than features.
+
+    Args:
+        pipeline: the editor.
+        photos: square photos to edit, uint8 (H, W, 3).
+        real_photos: square photos of other people, uint8 (H, W, 3).
+        sweep: the edits.
+        out_dir: receives the files.
+        num_strips: rows of ``strips.png``: photos, edited from every timestep.
+        features: (float (N, 3, R, R) in [-1, 1], R the segmenter's resolution) -> (N, D); those
+            of the bundle's segmenter when absent, see `segmenter_features`.
+
+    Raises:
+        ValueError: too few real photos, or see `run_sweep`.
+    """
+    if features is None:
+        if not isinstance(pipeline.segmenter, SegmentationUNet):
+            raise ValueError("the segmenter is no SegmentationUNet: give features")
+        features = segmenter_features(pipeline.segmenter)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    edits: dict[Cell, list[MeasuredEdit]] = defaultdict(list)
+    for edit in run_sweep(pipeline, photos, sweep):
+        edits[edit.cell].append(edit)
+    real = _features_of(real_photos, features, pipeline)
+    table: Table = {
+        cell: {**_means(of_cell), **_distances(of_cell, real, features, pipeline)}
+        for cell, of_cell in edits.items()
+    }
+    write_csv(table, out_dir / "edits.csv")
+    write_markdown(table, out_dir / "edits.md")
+    plots = draw_plots(table, out_dir)
+    _save_strips(photos, edits, out_dir / "strips.png", num_strips=num_strips)
+    metrics = {
+        f"{name}/{cell.region}/t{cell.timestep:03d}/steps{cell.steps:03d}": value
+        for cell, values in table.items()
+        for name, value in values.items()
+    }
+    result = EvaluationResult("edits", len(photos), metrics, ["strips.png", *plots])
+    result.save(out_dir)
+    return result
+
+
+def _means(edits: Sequence[MeasuredEdit]) -> dict[str, float]:
+    """Average the metrics of a cell; of changes outside the mask the largest counts."""
+    means = {
+        name: sum(edit.metrics[name] for edit in edits) / len(edits) for name in edits[0].metrics
+    }
+    worst = max(edit.metrics["max_difference_outside"] for edit in edits)
+    return {"count": float(len(edits)), **means, "max_difference_outside": worst}
+
+
+def _distances(
+    edits: Sequence[MeasuredEdit], real: Tensor, features: Features, pipeline: EditPipeline
+) -> dict[str, float]:
+    """Return the distances of a cell's results from the real photos that can be had."""
+    edited = _features_of([edit.result for edit in edits], features, pipeline)
+    distances = {}
+    if len(edited) >= 2:
+        distances["kernel_distance"] = kernel_distance(edited, real)
+    if min(len(edited), len(real)) > real.shape[1]:
+        distances["frechet_distance"] = frechet_distance(edited, real)
+    return distances
+
+
+def _features_of(photos: Sequence[Photo], features: Features, pipeline: EditPipeline) -> Tensor:
+    side = pipeline.segmenter_resolution
+    images = torch.cat([resize(photo_to_tensor(photo), (side, side)) for photo in photos])
+    batches = torch.split(images.to(pipeline.device), FEATURES_BATCH_SIZE)
+    return torch.cat([features(batch) for batch in batches])
+
+
+def _save_strips(
+    photos: Sequence[Photo],
+    edits: dict[Cell, list[MeasuredEdit]],
+    path: Path,
+    *,
+    num_strips: int,
+) -> None:
+    """Write rows of a photo and its edits from every timestep, with the most steps; regions in
+    turn."""
+    results = {
+        (edit.cell.region, edit.photo, edit.cell.timestep): edit.result
+        for cell in sorted(edits, key=lambda cell: cell.steps)
+        for edit in edits[cell]
+    }
+    timesteps = sorted({cell.timestep for cell in edits})
+    regions = list(dict.fromkeys(cell.region for cell in edits))
+    rows = []
+    for number in range(num_strips):
+        region = regions[number % len(regions)]
+        suited = sorted({photo for name, photo, _ in results if name == region})
+        turn = number // len(regions)
+        if turn < len(suited):
+            photo = suited[turn]
+            strip = [photos[photo], *(results[region, photo, t] for t in timesteps)]
+            rows.append(to_pictures(torch.cat([_thumbnail(picture) for picture in strip])))
+    save_grid(rows, path, headers=("photo", *(f"t = {t}" for t in timesteps)))
+
+
+def _thumbnail(photo: Photo) -> Tensor:
+    return resize(photo_to_tensor(photo), (STRIP_PX, STRIP_PX))

@@ -1,0 +1,104 @@
+"""What was measured of many edits, as tables and plots."""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from neural_photo_editor.evaluation.edit_sweep import Cell
+
+Table = Mapping[Cell, Mapping[str, float]]
+"""Means of each metric over the edits of a cell."""
+
+TITLES = {
+    "count": "edits",
+    "max_difference_outside": "largest change outside, of 255",
+    "unchanged_outside": "share unchanged outside",
+    "change_inside": "mean change inside, of 255",
+    "seam": "seam (photo: 1)",
+    "paint_difference": "distance from the paint, CIEDE2000",
+    "kernel_distance": "kernel distance from real photos",
+    "frechet_distance": "Frechet distance from real photos",
+}
+"""Metrics in the order of the tables."""
+
+COLUMNS = 3
+
+
+def write_csv(table: Table, path: Path) -> None:
+    """Write one line per cell; a metric that a cell lacks is left empty."""
+    names = _metrics_of(table)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["region", "timestep", "steps", *names])
+        for cell, metrics in table.items():
+            values = [f"{metrics[name]:.6g}" if name in metrics else "" for name in names]
+            writer.writerow([cell.region, cell.timestep, cell.steps, *values])
+
+
+def write_markdown(table: Table, path: Path) -> None:
+    """Write one row per region and timestep, the cells of all numbers of steps averaged."""
+    names = _metrics_of(table)
+    lines = [
+        "| region | t | " + " | ".join(TITLES[name] for name in names) + " |",
+        "|---|---|" + "---|" * len(names),
+    ]
+    for region, timestep in dict.fromkeys((cell.region, cell.timestep) for cell in table):
+        cells = [m for c, m in table.items() if (c.region, c.timestep) == (region, timestep)]
+        values = []
+        for name in names:
+            present = [metrics[name] for metrics in cells if name in metrics]
+            values.append(f"{_combined(name, present):.4g}" if present else "")
+        lines.append(f"| {region} | {timestep} | " + " | ".join(values) + " |")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def draw_plots(table: Table, folder: Path) -> list[str]:
+    """Draw each metric over the timestep, ``by_timestep.png``, and the steps, ``by_steps.png``.
+
+    One curve per region: its mean over the other quantity.
+
+    Returns:
+        The files' names.
+    """
+    _draw(table, folder / "by_timestep.png", x=lambda cell: cell.timestep, label="start timestep")
+    _draw(table, folder / "by_steps.png", x=lambda cell: cell.steps, label="steps")
+    return ["by_timestep.png", "by_steps.png"]
+
+
+def _draw(table: Table, path: Path, *, x: Callable[[Cell], int], label: str) -> None:
+    names = [name for name in _metrics_of(table) if name != "count"]
+    rows = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(4.2 * COLUMNS, 2.9 * rows), layout="constrained")
+    axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for axis, name in zip(axes, names, strict=False):
+        for region in dict.fromkeys(cell.region for cell in table):
+            cells = {c: m[name] for c, m in table.items() if c.region == region and name in m}
+            places = sorted({x(cell) for cell in cells})
+            means = [_mean([v for c, v in cells.items() if x(c) == place]) for place in places]
+            if means:
+                axis.plot(places, means, label=region, linewidth=1.3, marker="o", markersize=3)
+        axis.set_title(TITLES[name], fontsize=9)
+        axis.set_xlabel(label, fontsize=8)
+        axis.grid(alpha=0.25)
+    axes[0].legend(fontsize=7)
+    for axis in axes[len(names) :]:
+        axis.set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def _metrics_of(table: Table) -> list[str]:
+    present = {name for metrics in table.values() for name in metrics}
+    return [name for name in TITLES if name in present]
+
+
+def _combined(name: str, values: list[float]) -> float:
+    """Sum counts, take the worst change outside the mask, and average everything else."""
+    if name == "count":
+        return sum(values)
+    return max(values) if name == "max_difference_outside" else _mean(values)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -49,7 +49,8 @@ def test_python_example(server: TorchServeProcess, folder: Path, regions: list[s
     )
     assert done.returncode == 0, done.stderr
     assert regions[0] in done.stdout
-    assert Image.open(folder / "edited.png").size == (64, 64)
+    for name in ("edited.png", "refilled-1.png", "refilled-4.png"):
+        assert Image.open(folder / name).size == (64, 64)
 
 
 def test_command_line_examples(server: TorchServeProcess, folder: Path, regions: list[str]) -> None:
@@ -69,4 +70,5 @@ def test_command_line_examples(server: TorchServeProcess, folder: Path, regions:
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     sizes = {path.name: Image.open(path).size for path in folder.glob("*.png")}
     assert sizes["larger.png"] == (256, 256)
-    assert sizes["edited.png"] == sizes["refilled.png"] == sizes["regions.png"] == (64, 64)
+    assert sizes["edited.png"] == sizes["regions.png"] == (64, 64)
+    assert {sizes[f"refilled-{number}.png"] for number in range(1, 5)} == {(64, 64)}

@@ -114,6 +114,23 @@ def test_strokes_alone_are_a_mask(client: EditClient) -> None:
     np.testing.assert_array_equal(pixels(edit.image)[outside], PHOTO[outside])
 
 
+def test_variations_are_the_edits_of_consecutive_seeds(client: EditClient) -> None:
+    several = client.edit(PHOTO, mask=MASK, sampler="dpmpp_2m", resamples=1, seed=7, variations=3)
+    assert several.metadata.seeds == (7, 8, 9)
+    assert len(set(several.images)) == 3
+    alone = client.edit(PHOTO, mask=MASK, sampler="dpmpp_2m", resamples=1, seed=8)
+    difference = pixels(several.images[1]).astype(int) - pixels(alone.image)
+    assert np.abs(difference).max() <= 1
+
+
+def test_jpeg_is_sent_as_jpeg_and_says_that_it_is_not_exact(client: EditClient, url: str) -> None:
+    fields = {**EDIT, "format": "jpeg", "seed": "1"}
+    reply = httpx.post(url, **form(fields, {"photo": PNG, "mask": MASK_PNG}))
+    assert reply.headers["content-type"] == "image/jpeg"
+    assert pixels(reply.content).shape == PHOTO.shape
+    assert not client.edit(PHOTO, mask=MASK, format="jpeg").metadata.exact
+
+
 def test_upscale(client: EditClient) -> None:
     upscaled = client.upscale(PHOTO)
     assert upscaled.metadata.scale == 4
@@ -130,7 +147,7 @@ def test_the_command_line(server: TorchServeProcess, tmp_path: Path) -> None:
 
 
 SMALL_MASK = encode_png(np.full((64, 64), 255, dtype=np.uint8))
-OVERSIZED = encode_png(np.zeros((4097, 4097), dtype=np.uint8))
+OVERSIZED = encode_png(np.zeros((6001, 6000), dtype=np.uint8))
 EDIT = {"operation": "edit", "strength": "0.5"}
 BAD_INPUT: list[tuple[str, dict[str, Any], int, str | None]] = [
     ("image as body", {"content": PNG, "headers": {"content-type": "image/png"}}, 415, None),
@@ -160,6 +177,12 @@ BAD_INPUT: list[tuple[str, dict[str, Any], int, str | None]] = [
         form({"operation": "edit", "timestep": "501"}, {"photo": PNG, "mask": MASK_PNG}),
         422,
         "timestep",
+    ),
+    (
+        "variations as one image",
+        form({**EDIT, "variations": "2"}, {"photo": PNG, "mask": MASK_PNG}),
+        422,
+        "variations",
     ),
     ("unknown field", form({**EDIT, "zoom": "2"}, {"photo": PNG, "mask": MASK_PNG}), 422, "zoom"),
 ]

@@ -31,8 +31,8 @@ from neural_photo_editor.api.schema import (
     SegmentResult,
     UpscaleRequest,
     UpscaleResult,
-    validate_request,
 )
+from neural_photo_editor.api.validation import validate_request
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_MODEL = "neural_photo_editor"
@@ -154,16 +154,21 @@ class EditClient(_BaseClient):
         strokes: ImageInput | None = None,
         color: str | None = None,
         strength: float | None = None,
+        strength_map: ImageInput | None = None,
         timestep: int | None = None,
         steps: int | None = None,
         resamples: int | None = None,
         sampler: str | None = None,
         seed: int | None = None,
+        variations: int = 1,
         detail: str | None = None,
+        blend: str | None = None,
+        format: str | None = None,
     ) -> EditResult:
         """Return the photo with its marked pixels repainted; raises EditError.
 
-        The arguments are those of :class:`~neural_photo_editor.api.schema.EditRequest`.
+        The arguments are those of :class:`~neural_photo_editor.api.schema.EditRequest`; all
+        variations are in the result's ``images``.
         """
         result = self._send(
             _edit_request(
@@ -173,12 +178,16 @@ class EditClient(_BaseClient):
                 strokes=strokes,
                 color=color,
                 strength=strength,
+                strength_map=strength_map,
                 timestep=timestep,
                 steps=steps,
                 resamples=resamples,
                 sampler=sampler,
                 seed=seed,
+                variations=variations,
                 detail=detail,
+                blend=blend,
+                format=format,
             )
         )
         assert isinstance(result, EditResult)
@@ -251,16 +260,21 @@ class AsyncEditClient(_BaseClient):
         strokes: ImageInput | None = None,
         color: str | None = None,
         strength: float | None = None,
+        strength_map: ImageInput | None = None,
         timestep: int | None = None,
         steps: int | None = None,
         resamples: int | None = None,
         sampler: str | None = None,
         seed: int | None = None,
+        variations: int = 1,
         detail: str | None = None,
+        blend: str | None = None,
+        format: str | None = None,
     ) -> EditResult:
         """Return the photo with its marked pixels repainted; raises EditError.
 
-        The arguments are those of :class:`~neural_photo_editor.api.schema.EditRequest`.
+        The arguments are those of :class:`~neural_photo_editor.api.schema.EditRequest`; all
+        variations are in the result's ``images``.
         """
         result = await self._send(
             _edit_request(
@@ -270,12 +284,16 @@ class AsyncEditClient(_BaseClient):
                 strokes=strokes,
                 color=color,
                 strength=strength,
+                strength_map=strength_map,
                 timestep=timestep,
                 steps=steps,
                 resamples=resamples,
                 sampler=sampler,
                 seed=seed,
+                variations=variations,
                 detail=detail,
+                blend=blend,
+                format=format,
             )
         )
         assert isinstance(result, EditResult)
@@ -312,14 +330,19 @@ def _upscale_request(photo: ImageInput) -> UpscaleRequest:
 
 
 def _edit_request(
-    photo: ImageInput, *, mask: ImageInput | None, strokes: ImageInput | None, **options: Any
+    photo: ImageInput,
+    *,
+    mask: ImageInput | None,
+    strokes: ImageInput | None,
+    strength_map: ImageInput | None,
+    variations: int,
+    **options: Any,
 ) -> EditRequest:
-    fields = {"photo": encode_image(photo), **options}
-    fields |= {
-        name: encode_image(image)
-        for name, image in (("mask", mask), ("strokes", strokes))
-        if image is not None
-    }
+    images = {"mask": mask, "strokes": strokes, "strength_map": strength_map}
+    fields = {"photo": encode_image(photo), "variations": variations, **options}
+    fields |= {name: encode_image(image) for name, image in images.items() if image is not None}
+    if variations != 1:
+        fields["response"] = "json"
     return _build(EditRequest, fields)
 
 

@@ -1,9 +1,10 @@
 """Requests and results as TorchServe carries them, both directions.
 
-A multipart form: the files ``photo``, ``mask``, ``strokes`` and text fields, ``operation`` among
-them. A JSON document: the same names, files as base64 text. A result is a PNG with its metadata in
-the header ``X-NPE-Metadata``, or with ``response=json`` one JSON document. A refusal is a problem
-document (RFC 9457).
+A multipart form: the files ``photo``, ``mask``, ``strokes``, ``strength_map`` and text fields,
+``operation`` among them. A JSON document: the same names, files as base64 text. A result is an
+image file with its metadata in the header ``X-NPE-Metadata``, or with ``response=json`` one JSON
+document: ``image`` (of an edit with several variations the list ``images``) as base64 text, and
+``metadata``. A refusal is a problem document (RFC 9457).
 """
 
 import base64
@@ -23,11 +24,11 @@ from neural_photo_editor.api.schema import (
     SegmentResult,
     UpscaleRequest,
     UpscaleResult,
-    validate_request,
 )
+from neural_photo_editor.api.validation import validate_request
 
 METADATA_HEADER = "X-NPE-Metadata"
-FILE_FIELDS = ("photo", "mask", "strokes")
+FILE_FIELDS = ("photo", "mask", "strokes", "strength_map")
 
 _REQUESTS: dict[str, type[EditRequest] | type[SegmentRequest] | type[UpscaleRequest]] = {
     "segment": SegmentRequest,
@@ -45,6 +46,7 @@ _NUMBERS: dict[str, type[float] | type[int]] = {
     "steps": int,
     "resamples": int,
     "seed": int,
+    "variations": int,
 }
 _CONTENT_TYPES = "send multipart/form-data or application/json"
 
@@ -100,13 +102,21 @@ def to_form(request: Request) -> tuple[dict[str, str], dict[str, bytes]]:
 
 
 def render(result: Result, *, response: str = "image") -> Reply:
-    """Write a result as a PNG with a metadata header, or with ``"json"`` as a JSON document."""
+    """Write a result as an image file with a metadata header, or ``"json"`` as a JSON document.
+
+    The image file holds one variation, the first.
+    """
     metadata = result.metadata.model_dump(mode="json")
     if response == "json":
-        image = base64.b64encode(result.image).decode("ascii")
-        body = json.dumps({"image": image, "metadata": metadata}).encode("ascii")
-        return Reply(200, "OK", {"Content-Type": "application/json"}, body)
-    headers = {"Content-Type": "image/png", METADATA_HEADER: json.dumps(metadata)}
+        images = [
+            base64.b64encode(image).decode("ascii")
+            for image in (result.images if isinstance(result, EditResult) else (result.image,))
+        ]
+        body = {"image": images[0]} if len(images) == 1 else {"images": images}
+        encoded = json.dumps({**body, "metadata": metadata}).encode("ascii")
+        return Reply(200, "OK", {"Content-Type": "application/json"}, encoded)
+    content_type = f"image/{metadata.get('format', 'png')}"
+    headers = {"Content-Type": content_type, METADATA_HEADER: json.dumps(metadata)}
     return Reply(200, "OK", headers, result.image)
 
 
@@ -116,12 +126,16 @@ def read_result(operation: str, headers: Mapping[str, str], body: bytes) -> Resu
     Raises:
         ValueError: this is not a result of that operation.
     """
-    if headers.get("content-type", "").startswith("application/json"):
-        document = json.loads(body)
-        body, metadata = base64.b64decode(document["image"]), document["metadata"]
-    else:
+    if not headers.get("content-type", "").startswith("application/json"):
         metadata = json.loads(headers.get(METADATA_HEADER.lower(), "null"))
-    return _RESULTS[operation].model_validate({"image": body, "metadata": metadata})
+        return _RESULTS[operation].model_validate({"image": body, "metadata": metadata})
+    document = json.loads(body)
+    texts = document["images"] if "images" in document else [document["image"]]
+    first, *more = (base64.b64decode(text) for text in texts)
+    fields = {"image": first, "metadata": document["metadata"]}
+    if more:
+        fields["more_images"] = tuple(more)
+    return _RESULTS[operation].model_validate(fields)
 
 
 def render_error(error: RequestError) -> Reply:

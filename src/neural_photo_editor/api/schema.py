@@ -8,19 +8,20 @@ older client reads a newer server.
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
-
-from neural_photo_editor.api.errors import RequestError
 
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 MAX_RESAMPLES = 20
-MAX_EVALUATIONS = 1000
-"""Largest product of steps and resamples: network evaluations of one edit."""
+MAX_VARIATIONS = 8
+MAX_EVALUATIONS = 2000
+"""Largest product of steps, resamples and variations: network evaluations of one request."""
 
-Sampler = Literal["ddpm", "ddim"]
-DetailSource = Literal["photo", "model"]
+Sampler = Literal["ddpm", "ddim", "dpmpp_2m"]
+DetailSource = Literal["photo", "model", "mixed"]
+Blend = Literal["feather", "gradient"]
+ImageFormat = Literal["png", "jpeg", "webp"]
 ResponseFormat = Literal["image", "json"]
 
 REGION_NAMES = (
@@ -53,7 +54,7 @@ class _Request(BaseModel):
     photo: Annotated[bytes, Field(min_length=1, repr=False)]
     """The photo as a JPEG, PNG or WebP file."""
     response: ResponseFormat = "image"
-    """What comes back: the PNG with its metadata in a header, or one JSON document."""
+    """What comes back: the image with its metadata in a header, or one JSON document."""
 
 
 class SegmentRequest(_Request):
@@ -82,6 +83,9 @@ class EditRequest(_Request):
     """Paint the whole mask in this color, ``#rrggbb``."""
     strength: Annotated[float, Field(ge=0, le=1)] | None = None
     """How far the edit may move from what is painted: 0 keeps it, 1 keeps almost nothing."""
+    strength_map: Annotated[bytes | None, Field(min_length=1, repr=False)] = None
+    """Gray image file of the photo's size: a pixel's share of the strength, 255 = all of it; where
+    it is 0, what is painted stays as it is."""
     timestep: Annotated[int, Field(ge=1)] | None = None
     """For experts, instead of ``strength``: the diffusion step the edit starts from."""
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] | None = None
@@ -92,9 +96,19 @@ class EditRequest(_Request):
     sampler: Sampler | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     """The same seed and request give the same image; left out, the server draws and reports one."""
+    variations: Annotated[int, Field(ge=1, le=MAX_VARIATIONS)] = 1
+    """How many images come back, of the seeds seed, seed + 1, ...; more than one needs the response
+    ``json``. Each equals that of a request with its seed alone."""
     detail: DetailSource | None = None
-    """Where fine detail comes from: the photo's own pixels, recolored, or the models. Left out, a
-    ``color`` of moderate strength keeps the photo's, and everything else is drawn anew."""
+    """Where fine detail comes from: the photo's own pixels, recolored; the models; or the photo
+    except where the edit has structure that the photo lacks. Left out, a ``color`` of moderate
+    strength keeps the photo's, other paint is mixed, and what is filled is drawn anew."""
+    blend: Blend | None = None
+    """How the edit meets its surroundings: a soft edge, or the edit's gradients continuing the
+    colors around the mask. Left out, gradients without paint and a soft edge with it."""
+    format: ImageFormat | None = None
+    """File type of the result. Left out, WebP for WebP, else PNG: both keep every pixel outside
+    the mask exactly, which JPEG cannot."""
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
@@ -109,67 +123,16 @@ class EditRequest(_Request):
             raise _field_error("strokes and color exclude each other", "send one of the two")
         if self.strength is not None and self.timestep is not None:
             raise _field_error("strength and timestep exclude each other", "send one of the two")
+        if self.variations > 1 and self.response == "image":
+            raise _field_error(
+                "variations are several images, and the response image holds one",
+                "add response=json, or leave variations out",
+            )
         return self
 
 
 Request = EditRequest | SegmentRequest | UpscaleRequest
 RequestT = TypeVar("RequestT", bound=EditRequest | SegmentRequest | UpscaleRequest)
-
-
-def validate_request(model: type[RequestT], fields: dict[str, Any]) -> RequestT:
-    """Build a request from named values.
-
-    Raises:
-        RequestError: 422, naming the first field that is wrong and what to send instead.
-    """
-    try:
-        return model(**fields)
-    except ValidationError as error:
-        raise _to_request_error(model, error) from None
-
-
-def _to_request_error(model: type[RequestT], error: ValidationError) -> RequestError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    context: dict[str, Any] = first.get("ctx", {})
-    field = str(first["loc"][0])[:40] if first["loc"] else None
-    detail = str(first["msg"])
-    known = ", ".join(model.model_fields)
-    match first["type"]:
-        case "request":
-            remedy = str(context["remedy"])
-            field = field or _field_at_fault(detail)
-        case "extra_forbidden":
-            detail, remedy = "unknown field", f"choose from operation, {known}"
-        case "missing":
-            detail, remedy = "required field is missing", f"add the field {field}"
-        case "string_pattern_mismatch":
-            detail, remedy = "not a color", "write six hexadecimal digits, such as #aa3311"
-        case "literal_error":
-            remedy = f"choose {context['expected']}"
-        case "too_short" | "bytes_too_short":
-            detail, remedy = "the file is empty", "send the bytes of a JPEG, PNG or WebP file"
-        case _:
-            remedy = _range_remedy(field)
-    return RequestError(422, detail, field=field, remedy=remedy)
-
-
-def _field_at_fault(message: str) -> str:
-    """Name the field of a rule about several fields: its message starts with it, or mask."""
-    first_word = message.split(maxsplit=1)[0]
-    return first_word if first_word in EditRequest.model_fields else "mask"
-
-
-def _range_remedy(field: str | None) -> str:
-    remedies = {
-        "strength": "send a number from 0 to 1",
-        "timestep": "send a whole number of at least 1",
-        "steps": f"send a whole number from 1 to {MAX_STEPS}",
-        "resamples": f"send a whole number from 1 to {MAX_RESAMPLES}",
-        "seed": f"send a whole number from 0 to {MAX_SEED}",
-        "regions": "send a list of region names",
-        "color": "send a text such as #aa3311",
-    }
-    return remedies.get(field or "", "send an image file (in JSON: its base64 text)")
 
 
 class ResultMetadata(BaseModel):
@@ -205,9 +168,17 @@ class EditMetadata(ResultMetadata):
         timestep: diffusion step the edit started from.
         strength: the same on the 0..1 scale.
         mask_pixels: number of pixels that were allowed to change.
-        detail: where the fine detail came from, "photo" or "model".
+        detail: where the fine detail came from, "photo", "model" or "mixed".
+        blend: how the edit was put into the photo, "feather" or "gradient".
         crop: (left, top, right, bottom) of the square the model worked on, in photo pixels; it may
             reach beyond the photo.
+        face: (left, top, right, bottom) of the face the square was chosen for, in photo pixels;
+            None when no face was found.
+        variations: number of images.
+        seeds: the seed of each.
+        format: file type of the images.
+        exact: whether pixels outside the mask are the upload's exactly: they are unless the file
+            type is JPEG.
     """
 
     operation: Literal["edit"] = "edit"
@@ -219,7 +190,13 @@ class EditMetadata(ResultMetadata):
     strength: float
     mask_pixels: int | None = None
     detail: str | None = None
+    blend: str | None = None
     crop: tuple[int, int, int, int] | None = None
+    face: tuple[int, int, int, int] | None = None
+    variations: int = 1
+    seeds: tuple[int, ...] = ()
+    format: str = "png"
+    exact: bool = True
 
 
 class RegionSummary(BaseModel):
@@ -250,16 +227,33 @@ class _Result(BaseModel):
     image: Annotated[bytes, Field(repr=False)]
 
     def save(self, path: str | Path) -> Path:
-        """Write the PNG and return where it is."""
+        """Write the image file and return where it is."""
         path = Path(path)
         path.write_bytes(self.image)
         return path
 
 
 class EditResult(_Result):
-    """The edited photo: a PNG of the photo's size."""
+    """The edited photo, an image file of the photo's size; its further variations beside it."""
 
     metadata: EditMetadata
+    more_images: Annotated[tuple[bytes, ...], Field(repr=False)] = ()
+
+    @property
+    def images(self) -> tuple[bytes, ...]:
+        """All variations, in the order of ``metadata.seeds``."""
+        return self.image, *self.more_images
+
+    def save_all(self, path: str | Path) -> tuple[Path, ...]:
+        """Write every variation, ``out.png`` as ``out-1.png``, ``out-2.png``, ..."""
+        path = Path(path)
+        paths = tuple(
+            path.with_name(f"{path.stem}-{number}{path.suffix}")
+            for number in range(1, len(self.images) + 1)
+        )
+        for target, image in zip(paths, self.images, strict=True):
+            target.write_bytes(image)
+        return paths
 
 
 class SegmentResult(_Result):

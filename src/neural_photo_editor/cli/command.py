@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image
@@ -18,14 +19,23 @@ from PIL import Image
 import neural_photo_editor
 from neural_photo_editor.api.client import DEFAULT_URL, EditClient, EditError
 from neural_photo_editor.api.codec import encode_png
-from neural_photo_editor.api.schema import EditResult, SegmentResult, UpscaleResult
+from neural_photo_editor.api.schema import (
+    Blend,
+    DetailSource,
+    EditResult,
+    ImageFormat,
+    Sampler,
+    SegmentResult,
+    UpscaleResult,
+)
 from neural_photo_editor.cli.shards import EXIT_FILE, EXIT_OK, add_shards_parser, run_shards
 from neural_photo_editor.common.regions import REGION_NAMES, colorize_labels
 
 EXIT_REFUSED = 3
 EXIT_SERVER = 4
 
-_SUFFIXES = {"segment": "regions", "edit": "edited", "upscale": "upscaled"}
+_NAMES = {"segment": "regions", "edit": "edited", "upscale": "upscaled"}
+_FILE_SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "shards":
         return run_shards(options)
-    output = options.output or _default_output(options.photo, options.command)
     try:
         photo = options.photo.read_bytes()
         _say(f"{options.command}: sending {options.photo} ({len(photo):,} bytes)", options.server)
@@ -41,10 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with EditClient(options.server, timeout_s=options.timeout) as client:
             result = _request(client, photo, options)
         elapsed_s = time.monotonic() - start
-        if isinstance(result, SegmentResult) and options.colorize:
-            output.write_bytes(_colorized(result.image))
-        else:
-            result.save(output)
+        written = _write(result, options)
     except OSError as error:
         sys.stderr.write(f"npe: {error}\n")
         return EXIT_FILE
@@ -53,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refused = error.status is not None and 400 <= error.status < 500
         return EXIT_REFUSED if refused else EXIT_SERVER
     width, height = result.metadata.width, result.metadata.height
-    _say(f"wrote {output} ({width} x {height} pixels) after {elapsed_s:.1f} s", None)
+    names = ", ".join(str(path) for path in written)
+    _say(f"wrote {names} ({width} x {height} pixels) after {elapsed_s:.1f} s", None)
     sys.stdout.write(json.dumps(result.metadata.model_dump(mode="json"), indent=2) + "\n")
     return EXIT_OK
 
@@ -72,13 +79,40 @@ def _request(
         strokes=options.strokes,
         color=options.color,
         strength=options.strength,
+        strength_map=options.strength_map,
         timestep=options.timestep,
         steps=options.steps,
         resamples=options.resamples,
         sampler=options.sampler,
         seed=options.seed,
+        variations=options.variations,
         detail=options.detail,
+        blend=options.blend,
+        format=options.format or _format_of(options.output),
     )
+
+
+def _write(
+    result: EditResult | SegmentResult | UpscaleResult, options: argparse.Namespace
+) -> Sequence[Path]:
+    """Write what came back, by default beside the photo, and return where."""
+    suffix = "png"
+    if isinstance(result, EditResult):
+        suffix = _FILE_SUFFIXES.get(result.metadata.format, suffix)
+    name = f"{options.photo.stem}.{_NAMES[options.command]}.{suffix}"
+    output: Path = options.output or options.photo.with_name(name)
+    if isinstance(result, EditResult) and len(result.images) > 1:
+        return result.save_all(output)
+    if isinstance(result, SegmentResult) and options.colorize:
+        output.write_bytes(_colorized(result.image))
+        return [output]
+    return [result.save(output)]
+
+
+def _format_of(output: Path | None) -> str | None:
+    """Return the file type that a file name asks for, if it does."""
+    suffix = "" if output is None else output.suffix.lower().removeprefix(".")
+    return {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "webp": "webp"}.get(suffix)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("photo", type=Path, help="JPEG, PNG or WebP file")
     shared.add_argument(
-        "-o", "--output", type=Path, help="PNG to write (default: beside the photo)"
+        "-o", "--output", type=Path, help="file to write (default: beside the photo)"
     )
     shared.add_argument("--server", default=DEFAULT_URL, help="default: %(default)s")
     shared.add_argument(
@@ -117,24 +151,36 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--strokes", type=Path, help="RGBA image: what is painted on the photo")
     edit.add_argument("--color", help="paint the whole mask in one color, #rrggbb")
     edit.add_argument("--strength", type=float, help="0 keeps what is painted, 1 almost nothing")
+    edit.add_argument(
+        "--strength-map", type=Path, help="gray image of the photo's size: share of the strength"
+    )
     edit.add_argument("--timestep", type=int, help="expert alternative to --strength")
     edit.add_argument("--steps", type=int, help="timesteps visited: more is slower and finer")
     edit.add_argument(
         "--resamples", type=int, help="repeat each: fits better, takes as much longer"
     )
-    edit.add_argument("--sampler", choices=("ddpm", "ddim"))
+    edit.add_argument("--sampler", choices=get_args(Sampler))
     edit.add_argument("--seed", type=int, help="repeat an edit exactly")
     edit.add_argument(
+        "--variations", type=int, default=1, help="so many images, out-1.png, out-2.png, ..."
+    )
+    edit.add_argument(
         "--detail",
-        choices=("photo", "model"),
-        help="keep the photo's own fine detail, or draw it anew (default: photo for --color)",
+        choices=get_args(DetailSource),
+        help="keep the photo's own fine detail, draw it anew, or each where it fits",
+    )
+    edit.add_argument(
+        "--blend",
+        choices=get_args(Blend),
+        help="soft edge, or continue the colors around the mask (default without paint)",
+    )
+    edit.add_argument(
+        "--format",
+        choices=get_args(ImageFormat),
+        help="default: as the output is called, else as the photo, but JPEG as PNG",
     )
     add_shards_parser(commands)
     return parser
-
-
-def _default_output(photo: Path, command: str) -> Path:
-    return photo.with_name(f"{photo.stem}.{_SUFFIXES[command]}.png")
 
 
 def _colorized(label_map: bytes) -> bytes:

@@ -171,6 +171,33 @@ def test_answers_of_other_servers_are_errors_too(response: httpx.Response, detai
         edit_blocking(play([response])[0])
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_variations_are_asked_for_and_read_as_json(asynchronous: bool) -> None:
+    several = render(
+        EditResult(image=b"a", more_images=(b"b",), metadata=METADATA), response="json"
+    )
+    transport, seen = play([httpx.Response(200, headers=several.headers, content=several.body)])
+    fields = {"mask": b"m", "strength_map": b"gray", "blend": "gradient", "format": "webp"}
+
+    async def edit() -> EditResult:
+        async with AsyncEditClient("http://server", transport=transport) as client:
+            return await client.edit(b"photo", variations=2, **fields)
+
+    if asynchronous:
+        result = asyncio.run(edit())
+    else:
+        result = EditClient("http://server", transport=transport).edit(
+            b"photo", variations=2, **fields
+        )
+    assert result.images == (b"a", b"b")
+    body = seen[0].read()
+    for part in (
+        b'name="variations"\r\n\r\n2', b'name="response"\r\n\r\njson', b"gray",
+        b'name="blend"\r\n\r\ngradient', b'name="format"\r\n\r\nwebp',
+    ):  # fmt: skip
+        assert part in body
+
+
 def test_a_wrong_request_is_refused_before_it_is_sent() -> None:
     transport, seen = play([OK])
     with (

@@ -40,6 +40,15 @@ def base64_text(data: bytes) -> str:
     [
         EDIT,
         EditRequest(photo=b"p", mask=b"m", strokes=b"\xffs", timestep=450),
+        EditRequest(photo=b"p", mask=b"m", variations=3, response="json", strength_map=b"\xff"),
+        EditRequest(
+            photo=b"p",
+            mask=b"m",
+            sampler="dpmpp_2m",
+            detail="mixed",
+            blend="gradient",
+            format="jpeg",
+        ),
         SegmentRequest(photo=b"p"),
         UpscaleRequest(photo=b"p", response="json"),
     ],
@@ -92,6 +101,9 @@ def test_json_bodies_parsed_or_raw(key: str) -> None:
         ({**FORM, "strength": "inf"}, "", 422, "strength"),
         ({**FORM, "steps": "2.5"}, "", 422, "steps"),
         ({**FORM, "seed": "9" * 5000}, "", 422, "seed"),
+        ({**FORM, "variations": "four", "response": "json"}, "", 422, "variations"),
+        ({**FORM, "variations": "4"}, "", 422, "variations"),
+        ({**FORM, "strength_map": ["x"]}, "", 415, "strength_map"),
         ({"operation": "edit", "photo": b"p", "regions": "hair,beard"}, "", 422, "regions"),
     ],
 )  # fmt: skip
@@ -117,6 +129,28 @@ def test_results_read_back_from_both_formats() -> None:
         assert read_result("edit", headers, reply.body) == result
     assert render(result).body == result.image
     assert render(result).headers[METADATA_HEADER].isascii()
+
+
+def test_variations_travel_as_a_list() -> None:
+    metadata = EditMetadata(
+        width=5, height=6, bundle_digest="ab", seed=3, sampler="ddim", steps=4, timestep=100,
+        strength=0.2, variations=3, seeds=(3, 4, 5), format="webp",
+    )  # fmt: skip
+    result = EditResult(image=b"a", more_images=(b"b", b"\xff"), metadata=metadata)
+    reply = render(result, response="json")
+    document = json.loads(reply.body)
+    assert [base64.b64decode(text) for text in document["images"]] == [b"a", b"b", b"\xff"]
+    assert "image" not in document
+    assert read_result("edit", {"content-type": "application/json"}, reply.body) == result
+
+
+def test_the_content_type_is_that_of_the_file() -> None:
+    metadata = EditMetadata(
+        width=5, height=6, bundle_digest="ab", seed=3, sampler="ddim", steps=4, timestep=100,
+        strength=0.2, format="jpeg", exact=False,
+    )  # fmt: skip
+    result = EditResult(image=b"jpeg", metadata=metadata)
+    assert render(result).headers["Content-Type"] == "image/jpeg"
 
 
 def test_a_reply_of_another_server_is_not_taken_for_a_result() -> None:

@@ -11,11 +11,12 @@ from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import (
     EditMetadata,
     EditRequest,
+    EditResult,
     SegmentRequest,
     UpscaleMetadata,
     UpscaleResult,
-    validate_request,
 )
+from neural_photo_editor.api.validation import validate_request
 from neural_photo_editor.common import regions
 
 PHOTO = {"photo": b"p"}
@@ -33,7 +34,10 @@ def test_the_wire_names_the_regions_of_the_label_maps() -> None:
         {**PHOTO, "regions": ["hair", "lip"], "color": "#A0b1C2"},
         {**PHOTO, "strokes": b"s"},
         {**MASK, "strokes": b"s", "strength": 0, "seed": 0},
-        {**MASK, "timestep": 1, "steps": 1000, "sampler": "ddim", "seed": 2**63 - 1},
+        {**MASK, "timestep": 1, "steps": 1000, "sampler": "dpmpp_2m", "seed": 2**63 - 1},
+        {**MASK, "variations": 8, "response": "json"},
+        {**MASK, "strength_map": b"g", "strength": 0.7, "detail": "mixed", "blend": "gradient"},
+        {**MASK, "format": "webp"},
     ],
 )
 def test_meaningful_requests_are_accepted(fields: dict[str, Any]) -> None:
@@ -61,9 +65,15 @@ def test_meaningful_requests_are_accepted(fields: dict[str, Any]) -> None:
         ({**MASK, "seed": -1}, "seed", "0 to"),
         ({**MASK, "seed": 2**63}, "seed", "0 to"),
         ({**MASK, "seed": True}, "seed", "0 to"),
-        ({**MASK, "sampler": "euler"}, "sampler", "'ddpm' or 'ddim'"),
+        ({**MASK, "sampler": "euler"}, "sampler", "'ddpm', 'ddim' or 'dpmpp_2m'"),
         ({**MASK, "resamples": 21}, "resamples", "1 to 20"),
-        ({**MASK, "detail": "none"}, "detail", "'photo' or 'model'"),
+        ({**MASK, "detail": "none"}, "detail", "'photo', 'model' or 'mixed'"),
+        ({**MASK, "blend": "poisson"}, "blend", "'feather' or 'gradient'"),
+        ({**MASK, "format": "gif"}, "format", "'png', 'jpeg' or 'webp'"),
+        ({**MASK, "strength_map": b""}, "strength_map", "JPEG, PNG or WebP"),
+        ({**MASK, "variations": 9, "response": "json"}, "variations", "1 to 8"),
+        ({**MASK, "variations": 0}, "variations", "1 to 8"),
+        ({**MASK, "variations": 2}, "variations", "response=json"),
         ({**MASK, "color": "red"}, "color", "#aa3311"),
         ({**MASK, "color": "#aabbcc\n"}, "color", "#aa3311"),
         ({**MASK, "response": "xml"}, "response", "'image' or 'json'"),
@@ -121,3 +131,14 @@ def test_a_result_saves_its_bytes(tmp_path: Path) -> None:
     metadata = UpscaleMetadata(width=4, height=4, bundle_digest="d", scale=4)
     path = UpscaleResult(image=b"png", metadata=metadata).save(tmp_path / "out.png")
     assert path.read_bytes() == b"png"
+
+
+def test_every_variation_is_saved_under_its_number(tmp_path: Path) -> None:
+    metadata = EditMetadata(
+        width=4, height=4, bundle_digest="d", seed=1, sampler="ddim", steps=4, timestep=9,
+        strength=0.1,
+    )  # fmt: skip
+    result = EditResult(image=b"one", more_images=(b"two",), metadata=metadata)
+    paths = result.save_all(tmp_path / "out.png")
+    assert [path.name for path in paths] == ["out-1.png", "out-2.png"]
+    assert tuple(path.read_bytes() for path in paths) == result.images == (b"one", b"two")

@@ -93,6 +93,43 @@ def test_edit_sends_the_options_and_writes_the_png(
     assert "me.edited.png (8 x 8 pixels)" in printed.err
 
 
+def test_variations_are_written_under_their_numbers(server: Server, photo: Path) -> None:
+    server.reply = render(EDITED.model_copy(update={"more_images": (b"second",)}), response="json")
+    output = photo.parent / "out.png"
+    options = ["--regions", "hair", "--variations", "2", "-o", str(output)]
+    assert main(["edit", str(photo), *options]) == 0
+    assert (photo.parent / "out-1.png").read_bytes() == b"edited"
+    assert (photo.parent / "out-2.png").read_bytes() == b"second"
+    assert not output.exists()
+    assert b'name="variations"\r\n\r\n2' in server.body
+
+
+@pytest.mark.parametrize(
+    ("options", "sent", "written"),
+    [
+        ([], None, "me.edited.webp"),
+        (["-o", "out.JPG"], b"jpeg", "out.JPG"),
+        (["-o", "out.dat"], None, "out.dat"),
+        (["-o", "out.png", "--format", "webp"], b"webp", "out.png"),
+    ],
+)
+def test_the_file_type_follows_the_output(
+    server: Server,
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    sent: bytes | None,
+    written: str,
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    metadata = EDITED.metadata.model_copy(update={"format": "webp"})
+    server.reply = render(EDITED.model_copy(update={"metadata": metadata}))
+    assert main(["edit", "me.jpg", "--regions", "hair", *options]) == 0
+    assert Path(written).read_bytes() == b"edited"
+    assert (b'name="format"' in server.body) == (sent is not None)
+    assert sent is None or b"\r\n" + sent + b"\r\n" in server.body
+
+
 def test_segment_writes_region_ids_or_a_colored_picture(server: Server, photo: Path) -> None:
     server.reply = render(SEGMENTED)
     output = photo.parent / "out.png"

@@ -40,7 +40,7 @@ def export_artifact(
         network: with its JSON-able constructor arguments in ``config``.
         name: name in the registry.
         metadata: ``kind``, ``resolution``, ``schedule`` and ``scale``, see `spec.ArtifactSpec`.
-        config_yaml: the resolved configuration of the training run.
+        config_yaml: the resolved configuration of the training run, or of what was imported.
         preview_png: a picture of what the network does.
         provenance: the fields of `spec.Provenance` but for ``config_digest``.
         metrics: from the evaluation.

@@ -17,7 +17,12 @@ from pydantic import (
 from neural_photo_editor.common.regions import REGION_MAP
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 2 added `Provenance.source_digest` and other noise schedules than the linear one."""
+
+OLDEST_SCHEMA_VERSION = 1
+"""Every specification of version 1 is one of version 2 as well."""
+
 VALUE_RANGE = (-1.0, 1.0)
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -49,8 +54,9 @@ class Provenance(_Model):
         git_commit: commit of the training code, None outside a checkout.
         config_digest: SHA-256 of ``config.yaml``.
         data_manifest_digest: digest of the training shards' manifest.
-        licenses: licenses of the training photos.
+        licenses: licenses of the training photos; of imported weights, the weights' own.
         tracker_run_id: the experiment tracker's id of the run.
+        source_digest: of weights trained elsewhere, the digest of the files they were read from.
     """
 
     git_commit: str | None = None
@@ -58,6 +64,7 @@ class Provenance(_Model):
     data_manifest_digest: str | None = None
     licenses: tuple[str, ...] = ()
     tracker_run_id: str | None = None
+    source_digest: str | None = None
 
 
 class ArtifactSpec(_Model):
@@ -113,27 +120,38 @@ class ArtifactSpec(_Model):
 
     @staticmethod
     def parse(content: bytes, *, source: Path) -> "ArtifactSpec":
-        """Validate the bytes of a ``spec.json``.
+        """Validate the bytes of a ``spec.json``; one of an older version is migrated.
 
         Raises:
-            ValueError: another schema version, or content that contradicts itself; the message
+            ValueError: a newer schema version, or content that contradicts itself; the message
                 names the file and the values.
         """
-        check_schema_version(content, supported=SCHEMA_VERSION, source=source)
+        check_schema_version(
+            content, supported=SCHEMA_VERSION, oldest=OLDEST_SCHEMA_VERSION, source=source
+        )
         try:
-            return ArtifactSpec.model_validate_json(content)
+            spec = ArtifactSpec.model_validate_json(content)
         except ValidationError as error:
             raise ValueError(f"{source} is not valid: {first_problem(error)}") from error
+        return spec.model_copy(update={"schema_version": SCHEMA_VERSION})
 
 
 class _SchemaVersion(BaseModel):
     schema_version: int
 
 
-def check_schema_version(content: bytes, *, supported: int, source: Path) -> None:
+def check_schema_version(
+    content: bytes, *, supported: int, source: Path, oldest: int | None = None
+) -> None:
     """Refuse JSON of a schema version that this program does not read.
 
     Read before the rest, since fields that a newer version adds would be reported instead.
+
+    Args:
+        content: the JSON.
+        supported: the newest version that can be read.
+        source: named in the error.
+        oldest: the oldest version that can be read; ``supported`` when absent.
 
     Raises:
         ValueError: not JSON, no version, or another version; names both versions.
@@ -142,9 +160,11 @@ def check_schema_version(content: bytes, *, supported: int, source: Path) -> Non
         version = _SchemaVersion.model_validate_json(content).schema_version
     except ValidationError as error:
         raise ValueError(f"{source} is not valid: {first_problem(error)}") from error
-    if version != supported:
+    oldest = supported if oldest is None else oldest
+    if not oldest <= version <= supported:
+        readable = f"{supported}" if oldest == supported else f"{oldest} to {supported}"
         raise ValueError(
-            f"{source} has schema version {version}, this program reads {supported}: "
+            f"{source} has schema version {version}, this program reads {readable}: "
             f"{'update the program' if version > supported else 'export it again'}"
         )
 

@@ -87,8 +87,32 @@ def _rewrite_spec(folder: Path, **changes: object) -> None:
 def test_a_newer_schema_is_refused_naming_both_versions(export: Export) -> None:
     folder = export("segmenter")
     _rewrite_spec(folder, schema_version=7, a_field_of_the_future=1)
-    with pytest.raises(ValueError, match=r"version 7, this program reads 1: update the program"):
+    message = r"version 7, this program reads 1 to 2: update the program"
+    with pytest.raises(ValueError, match=message):
         load_artifact(folder)
+    _rewrite_spec(folder, schema_version=0)
+    with pytest.raises(ValueError, match=r"version 0, .* export it again"):
+        load_artifact(folder)
+
+
+def test_a_specification_of_version_1_is_read_as_it_is(export: Export) -> None:
+    folder = export("denoiser")
+    expected = load_artifact(folder).spec
+    path = folder / "spec.json"
+    spec = json.loads(path.read_text())
+    # As the first release wrote it.
+    del spec["provenance"]["source_digest"]
+    assert spec["schedule"] == {
+        "kind": "linear",
+        "num_timesteps": 500,
+        "beta_start": 1e-4,
+        "beta_end": 2e-2,
+        "prediction": "epsilon",
+    }
+    path.write_text(json.dumps(spec))
+    _rewrite_spec(folder, schema_version=1)
+    assert load_artifact(folder).spec == expected
+    assert expected.schema_version == 2
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ class ImageLimits:
         min_side, max_side: width and height in pixels.
     """
 
-    max_bytes: int = 20 * 2**20
-    max_pixels: int = 4096 * 4096
+    max_bytes: int = 32 * 2**20 - 64 * 2**10  # room for the rest of a request of 32 MiB
+    max_pixels: int = 36_000_000  # 6000 x 6000; a 24-megapixel camera's 6000 x 4000 fits
     min_side: int = 16
     max_side: int = 16384
 
@@ -74,9 +74,11 @@ def open_image(
 
 @contextmanager
 def _strict_pillow() -> Iterator[None]:
-    """Turn Pillow's warnings into errors and tighten its limit on PNG text chunks."""
+    """Turn Pillow's warnings into errors, except for EXIF, and tighten its limit on PNG text."""
     with _PILLOW_LOCK, warnings.catch_warnings():
         warnings.filterwarnings("error", module=r"PIL\.")
+        # Of the files read here only EXIF is in TIFF's form; what it cannot say does no harm.
+        warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
         text_memory = PngImagePlugin.MAX_TEXT_MEMORY
         PngImagePlugin.MAX_TEXT_MEMORY = _MAX_TEXT_BYTES
         try:

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
+from neural_photo_editor.api import color_conversion
 from neural_photo_editor.api.codec import (
     ImageLimits,
     decode_mask,
     decode_photo,
     decode_strokes,
     encode_png,
+    luma,
 )
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.image_opening import open_image
@@ -70,6 +72,42 @@ def test_png_pixels_alpha_and_profile_survive_a_round_trip() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_of_several_strips_are_turned_whole(
+    orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(color_conversion, "_STRIP_PIXELS", 5 * 32)
+    rgba = picture(channels=4)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = save(Image.fromarray(rgba), exif=exif)
+    with Image.open(io.BytesIO(data)) as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored))
+    photo = decode_photo(data)
+    np.testing.assert_array_equal(photo.rgb, expected[..., :3])
+    np.testing.assert_array_equal(photo.alpha, expected[..., 3])
+    np.testing.assert_array_equal(decode_strokes(data, size=expected.shape[:2]), expected)
+    mask = decode_mask(data, size=expected.shape[:2])
+    np.testing.assert_array_equal(mask, (luma(expected[..., :3]) > 127) & (expected[..., 3] > 127))
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_a_damaged_exif_block_counts_as_none(file_format: str) -> None:
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "a description", 6
+    block = exif.tobytes()
+    for damaged in (
+        b"Exif\0\0rubbish",
+        block[:20],  # ends within the first entry
+        block[:-3],  # the description ends early
+        block.replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x02"),  # the orientation is a text
+    ):
+        photo = decode_photo(save(Image.fromarray(picture()), file_format, exif=damaged))
+        assert photo.size == (24, 32)
+    whole = decode_photo(save(Image.fromarray(picture()), file_format, exif=block))
+    assert whole.size == (32, 24)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
 def test_exif_orientation_is_applied_as_pillow_does(orientation: int, file_format: str) -> None:
     image = Image.fromarray(picture())
@@ -117,7 +155,7 @@ def test_cmyk_is_converted_and_its_profile_dropped() -> None:
 
 def test_limits_on_bytes_and_pixels_come_before_decoding() -> None:
     assert refusal(save(Image.fromarray(picture())), limits=ImageLimits(max_bytes=64)).status == 413
-    for width, height in [(5000, 5000), (20000, 20000), (2**31 - 1, 2**31 - 1), (100_000, 16)]:
+    for width, height in [(6001, 6000), (20000, 20000), (2**31 - 1, 2**31 - 1), (100_000, 16)]:
         assert refusal(png_header_only(width, height)).status == 413
     assert refusal(png_header_only(4, 400)).status == 422
 

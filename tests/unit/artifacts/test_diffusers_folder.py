@@ -1,4 +1,4 @@
-"""What diffusers wrote is read, what we write is loaded by diffusers, and nothing else is taken."""
+"""What diffusers wrote is read, what we write is loaded by diffusers, all else is refused."""
 
 import json
 import shutil

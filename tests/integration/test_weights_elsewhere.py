@@ -17,6 +17,7 @@ import yaml
 from diffusers import DDPMPipeline, DDPMScheduler
 from diffusers.models.unets.unet_2d import UNet2DModel
 from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -27,6 +28,10 @@ from neural_photo_editor.artifacts.export import export_artifact
 from neural_photo_editor.artifacts.load import load_artifact
 from neural_photo_editor.artifacts.registry import resolve
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.diffusion.scheduler_config import (
+    from_scheduler_config,
+    to_scheduler_config,
+)
 from neural_photo_editor.editing.pipeline import EditPipeline
 from pipelines.chain import compose
 from pipelines.export_diffusers import export_diffusers
@@ -117,9 +122,15 @@ def test_the_document_shows_import_training_bundle_and_export() -> None:
     for arguments in commands():
         cfg = compose(Path(arguments[1]).stem, arguments[2:])
         assert not OmegaConf.missing_keys(cfg)
-    (target,) = re.findall(r"`(schedule\._target_=\S+)`", DOCUMENT)
-    training = compose("train", ["experiment=ddpm_128", "data.shards=here", target])
-    assert OmegaConf.select(training, "module.schedule._target_").endswith(".scaled_linear")
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "conf" / "schedule").glob("*.yaml")))
+def test_every_schedule_of_the_configuration_trains_and_exports(file: Path) -> None:
+    overrides = ["experiment=ddpm_128", "data.shards=here", f"schedule={file.stem}"]
+    schedule = instantiate(compose("train", overrides).module.schedule)
+    assert isinstance(schedule, NoiseSchedule)
+    assert f"_{schedule.num_timesteps}" in file.stem
+    assert from_scheduler_config(to_scheduler_config(schedule)) == schedule
 
 
 def test_the_artifact_says_where_it_comes_from(workplace: Path) -> None:

@@ -1,10 +1,13 @@
 """A converted UNet2DModel gives diffusers' outputs, and so does our network converted to one."""
 
+import json
 from typing import Any
 
 import pytest
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neural_photo_editor.networks.denoising_unet import DenoisingUNet
 from neural_photo_editor.networks.diffusers_weights import (
@@ -162,6 +165,35 @@ def test_export_and_import_are_inverse_and_diffusers_computes_the_same(name: str
         torch.testing.assert_close(
             theirs(x, t - 1).sample / scale, expected / scale, atol=1e-5, rtol=0
         )
+
+
+@st.composite
+def network_configs(draw: st.DrawFn) -> dict[str, Any]:
+    widths = draw(st.lists(st.integers(1, 8).map(lambda i: 32 * i), min_size=1, max_size=6))
+    levels = st.sets(st.integers(0, len(widths) - 1))
+    return {
+        "in_channels": draw(st.integers(1, 4)),
+        "widths": widths,
+        "blocks_per_level": draw(st.integers(1, 4)),
+        "attention_levels": sorted(draw(levels)),
+        "head_dim": draw(st.sampled_from([None, 8, 32])),
+        "num_groups": draw(st.sampled_from([8, 16, 32])),
+        "stem_factor": 1,
+        "dropout": draw(st.floats(0.0, 0.9)),
+        "norm_eps": draw(st.floats(1e-8, 1e-3)),
+        "flip_sin_to_cos": draw(st.booleans()),
+        "freq_shift": draw(st.sampled_from([0, 1, 0.5])),
+        "downsample_padding": draw(st.sampled_from([0, 1])),
+    }
+
+
+@given(network_configs())
+def test_translations_of_configurations_are_inverse(config: dict[str, Any]) -> None:
+    assert (
+        config.keys() == DenoisingUNet(widths=[32], attention_levels=[], head_dim=8).config.keys()
+    )
+    written = json.loads(json.dumps(unet2d_config(config, sample_size=64)))
+    assert denoising_unet_config(written) == config
 
 
 def test_exported_weights_share_no_memory_with_the_network() -> None:

@@ -1,9 +1,10 @@
 """What one item of a batch asks of the reverse process, and the steps that makes."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-SamplerName = Literal["ddpm", "ddim"]
+SamplerName = Literal["ddpm", "ddim", "dpmpp_2m"]
+"""Ancestral sampling, DDIM and DPM-Solver++(2M); see `sampler_steps`."""
 
 
 @dataclass(frozen=True)
@@ -13,9 +14,9 @@ class EditPlan:
     Attributes:
         t0: first timestep, 1..T.
         steps: timesteps visited, 1..t0; fewer than t0 gives a strided run.
-        sampler: "ddpm" (ancestral) or "ddim".
+        sampler: "ddpm" (ancestral; respaced when steps < t0), "ddim" or "dpmpp_2m".
         seed: the only source of the item's noise; any integer.
-        eta: DDIM's noise scale in 0..1 (0 is deterministic); "ddpm" ignores it.
+        eta: DDIM's noise scale in 0..1 (0 is deterministic); the other samplers ignore it.
         resamples: how often each stretch is denoised (RePaint's r); 1 is the plain process.
         jump_length: steps in such a stretch (RePaint's j).
         color_fidelity: how far the noise of start and resampling spares the local mean colors of
@@ -36,8 +37,8 @@ class EditPlan:
             raise ValueError(
                 f"steps is {self.steps}; choose from 1 to the start timestep {self.t0}"
             )
-        if self.sampler not in ("ddpm", "ddim"):
-            raise ValueError(f"sampler is {self.sampler!r}; choose 'ddpm' or 'ddim'")
+        if self.sampler not in get_args(SamplerName):
+            raise ValueError(f"sampler is {self.sampler!r}; choose one of {get_args(SamplerName)}")
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta is {self.eta}; choose a number from 0 to 1")
         if self.resamples < 1 or self.jump_length < 1:
@@ -49,45 +50,54 @@ class EditPlan:
                 f"color_fidelity is {self.color_fidelity}; choose a number from 0 to 1"
             )
 
-    @property
-    def noise_scale(self) -> float:
-        """The eta of :func:`reverse_step`."""
-        return 1.0 if self.sampler == "ddpm" else self.eta
-
 
 class Step(NamedTuple):
-    """One network evaluation: from timestep ``t`` down to ``s``, for the ``visit``-th time."""
+    """One network evaluation: from timestep ``t`` down to ``s``, for the ``visit``-th time.
+
+    ``t_before`` is where the step that ended at t began; None where none did: at the start and
+    after going back up.
+    """
 
     t: int
     s: int
     visit: int = 0
+    t_before: int | None = None
 
     def keys(self, use: str) -> tuple[str | int, ...]:
         """Name the noise of this step; a repeated step gets other noise."""
         return (use, self.t, self.visit) if self.visit else (use, self.t)
 
 
-def timestep_sequence(t0: int, steps: int) -> list[int]:
-    """Return steps + 1 evenly spaced timesteps from t0 down to 0, both included.
+def timestep_sequence(t0: int, steps: int, *, power: int = 1) -> list[int]:
+    """Return steps + 1 timesteps from t0 down to 0, both included, no two the same.
+
+    The i-th from the end is t0 (i / steps)^power: 1 spaces them evenly, 2 is DDIM's (Song et al.
+    2021) quadratic spacing of appendix D.2. Where powers would fall together, timesteps follow
+    one another.
 
     Raises:
         ValueError: steps is not in 1..t0.
     """
     if not 1 <= steps <= t0:
         raise ValueError(f"steps is {steps}; choose from 1 to the start timestep {t0}")
-    # Rounds i * t0 / steps half up in integers: never twice the same timestep.
-    return [(2 * t0 * i + steps) // (2 * steps) for i in range(steps, -1, -1)]
+    # Rounds half up in integers.
+    scale = steps**power
+    return [max(i, (2 * t0 * i**power + scale) // (2 * scale)) for i in range(steps, -1, -1)]
 
 
 def plan_steps(plan: EditPlan) -> list[Step]:
     """Return the steps of a plan: from t0 to 0, with the detours of its resampling.
+
+    DPM-Solver++(2M) visits timesteps in quadratic spacing: with even spacing log-SNR falls in
+    leaps near t = 0, and hardly anything is left of the second order.
 
     RePaint (Lugmayr et al. 2022), Algorithm 1, on the timesteps the plan visits: whenever
     ``jump_length`` steps end at a multiple of that length above 0, the state goes back up by as
     many and the stretch is walked again, ``resamples`` times in all. Deviation: nothing is
     resampled from t = 0, where the result is clean.
     """
-    timesteps = timestep_sequence(plan.t0, plan.steps)[::-1]
+    power = 2 if plan.sampler == "dpmpp_2m" else 1
+    timesteps = timestep_sequence(plan.t0, plan.steps, power=power)[::-1]
     jumps = dict.fromkeys(
         range(plan.jump_length, plan.steps - plan.jump_length + 1, plan.jump_length),
         plan.resamples - 1,
@@ -95,11 +105,14 @@ def plan_steps(plan: EditPlan) -> list[Step]:
     steps: list[Step] = []
     visits = [0] * len(timesteps)
     level = plan.steps  # Index in `timesteps`: how many of them are left.
+    t_before = None
     while level:
-        steps.append(Step(timesteps[level], timesteps[level - 1], visits[level]))
+        steps.append(Step(timesteps[level], timesteps[level - 1], visits[level], t_before))
         visits[level] += 1
+        t_before = timesteps[level]
         level -= 1
         if jumps.get(level, 0):
             jumps[level] -= 1
             level += plan.jump_length
+            t_before = None
     return steps

@@ -26,7 +26,7 @@ def sample(
     device: torch.device | str = "cpu",
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """DDPM (Ho et al. 2020), Algorithm 2, or DDIM, from T to 0; one image per seed.
+    """DDPM (Ho et al. 2020), Algorithm 2, or another sampler, from T to 0; one image per seed.
 
     Deviation: a schedule that does not end at zero signal leaves sqrt(alpha_bar_T) of the data's
     mean in the terminal marginal. ``mean_x_0`` adds it; without it the start is N(0, I), which is
@@ -37,20 +37,19 @@ def sample(
         shape: shape of one image, (C, H, W).
         schedule: the noise schedule the denoiser was trained with.
         seeds: one per image.
-        sampler: "ddpm" or "ddim".
+        sampler: see `sampler_steps`.
         steps: network evaluations, 1..T; all T when absent.
         eta: DDIM's noise scale in 0..1.
         mean_x_0: mean of the data, broadcastable to ``shape``, in [-1, 1].
         clip_x_0: clip each estimate of x_0 to [-1, 1].
         device: device the model runs on.
-        on_step: told of each step; returning False cancels.
+        on_step: told of each step; returns the positions of images to give up.
 
     Returns:
         float32, (len(seeds), C, H, W), in [-1, 1] when clipped.
 
     Raises:
         ValueError: steps, sampler or eta out of range.
-        SamplingCanceledError: ``on_step`` returned False.
     """
     t0 = schedule.num_timesteps
     steps = t0 if steps is None else steps

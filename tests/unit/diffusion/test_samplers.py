@@ -1,122 +1,115 @@
-"""Samplers against closed-form Gaussian data, one step of diffusers', and each other."""
+"""One suite for every sampler: closed-form Gaussian data, then determinism, then reports."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
-from neural_photo_editor.diffusion.edit_plan import SamplerName, timestep_sequence
-from neural_photo_editor.diffusion.noise import sample_noise
-from neural_photo_editor.diffusion.process import predict_x_0
-from neural_photo_editor.diffusion.reverse_process import (
-    SamplingCanceledError,
-    StepReport,
-    reverse_step,
-)
+from neural_photo_editor.diffusion.edit_plan import EditPlan, SamplerName, Step, plan_steps
+from neural_photo_editor.diffusion.reverse_process import StepReport
+from neural_photo_editor.diffusion.sampler_steps import SAMPLER_STEPS, take_steps
 from neural_photo_editor.diffusion.samplers import sample
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from tests.unit.diffusion.gaussian_data import GaussianData
 
 SCHEDULE = NoiseSchedule.linear()
-MEAN, STD = 0.3, 0.4
-
-
-def gaussian_oracle(x_t: Tensor, t: Tensor) -> Tensor:
-    """E[eps | x_t] when every pixel of the data is N(MEAN, STD^2)."""
-    alpha_bar_t = SCHEDULE.alpha_bar[t].to(x_t).reshape(-1, 1, 1, 1)
-    variance = alpha_bar_t * STD**2 + 1 - alpha_bar_t
-    return (1 - alpha_bar_t).sqrt() * (x_t - alpha_bar_t.sqrt() * MEAN) / variance
+SAMPLERS: tuple[SamplerName, ...] = tuple(SAMPLER_STEPS)
 
 
 @pytest.mark.parametrize(
     ("sampler", "steps", "eta"),
-    [("ddpm", 500, 0.0), ("ddim", 500, 0.0), ("ddim", 500, 0.5), ("ddim", 100, 0.0)],
+    [
+        ("ddpm", 500, 0.0),
+        ("ddpm", 250, 0.0),
+        ("ddim", 500, 0.0),
+        ("ddim", 500, 0.5),
+        ("ddim", 500, 1.0),
+        ("ddim", 100, 0.0),
+        ("dpmpp_2m", 500, 0.0),
+        ("dpmpp_2m", 50, 0.0),
+        ("dpmpp_2m", 20, 0.0),
+    ],
 )
 def test_gaussian_data_is_reproduced(sampler: SamplerName, steps: int, eta: float) -> None:
+    data = GaussianData(SCHEDULE)
     result = sample(
-        gaussian_oracle,
+        data,
         shape=(3, 128, 128),
         schedule=SCHEDULE,
         seeds=[1],
         sampler=sampler,
         steps=steps,
         eta=eta,
-        mean_x_0=torch.tensor(MEAN),
+        mean_x_0=torch.tensor(data.mean),
         clip_x_0=False,
     )
-    assert float(result.mean()) == pytest.approx(MEAN, abs=0.01)
-    assert float(result.std()) == pytest.approx(STD, rel=0.03)
+    assert float(result.mean()) == pytest.approx(data.mean, abs=0.01)
+    assert float(result.std()) == pytest.approx(data.std, rel=0.03)
 
 
-@pytest.mark.parametrize(
-    ("t0", "steps", "expected"),
-    [
-        (4, 4, [4, 3, 2, 1, 0]),
-        (500, 4, [500, 375, 250, 125, 0]),
-        (7, 3, [7, 5, 2, 0]),
-        (1, 1, [1, 0]),
-    ],
-)
-def test_timestep_sequence(t0: int, steps: int, expected: list[int]) -> None:
-    assert timestep_sequence(t0, steps) == expected
+@pytest.mark.parametrize(("sampler", "order"), [("ddim", 1), ("dpmpp_2m", 2)])
+def test_order_of_convergence(sampler: SamplerName, order: int) -> None:
+    """The error against the exact probability-flow ODE falls with steps^-order, in float64."""
+    # The schedule of 500 timesteps in 100,000: whole numbers of timesteps do not show.
+    schedule = NoiseSchedule.linear(100_000, 1e-4 / 200, 2e-2 / 200)
+    data = GaussianData(schedule)
+    start = torch.linspace(-2, 2, 9, dtype=torch.float64).reshape(1, 1, 1, 9)
+    exact = data.flow(start, t=100_000, s=0)
+
+    def error(steps: int) -> float:
+        x, before = start, torch.zeros_like(start)
+        for step in plan_steps(EditPlan(t0=100_000, steps=steps, sampler=sampler)):
+            x_0 = data.x_0(x, step.t)
+            weights = [SAMPLER_STEPS[sampler](step, 0.0, schedule)]
+            x = take_steps(x, x_0=x_0, x_0_before=before, z=torch.zeros_like(x), weights=weights)
+            before = x_0
+        return float((x - exact).abs().max())
+
+    errors = torch.tensor([error(steps) for steps in (40, 80, 160, 320)]).log2()
+    assert (errors[:-1] - errors[1:]).tolist() == pytest.approx([order] * 3, abs=0.15)
 
 
-def test_timestep_sequences_always_descend() -> None:
-    for t0 in (1, 2, 9, 67, 200):
-        for steps in range(1, t0 + 1):
-            sequence = timestep_sequence(t0, steps)
-            assert len(sequence) == steps + 1
-            assert sequence[0] == t0
-            assert sequence[-1] == 0
-            assert all(a > b for a, b in pairwise(sequence))
-
-
-@pytest.mark.parametrize("steps", [0, 6])
-def test_impossible_steps_are_refused(steps: int) -> None:
-    with pytest.raises(ValueError, match="from 1 to the start timestep 5"):
-        timestep_sequence(5, steps)
-
-
-def _state() -> tuple[Tensor, Tensor, Tensor]:
-    shape = (1, 3, 4, 4)
-    # Small enough that diffusers' clipping, which both sides apply, matters for some pixels only.
-    return tuple(0.7 * sample_noise(3, key, shape=shape) for key in ("x", "eps", "z"))  # type: ignore[return-value]
-
-
-def _clipped_x_0(x_t: Tensor, eps: Tensor, t: int) -> Tensor:
-    return predict_x_0(x_t, t=torch.tensor([t]), output=eps, schedule=SCHEDULE).clamp(-1, 1)
-
-
-@pytest.mark.parametrize(("num_steps", "t", "s"), [(500, 200, 199), (500, 1, 0), (50, 201, 191)])
-def test_ancestral_step_agrees_with_diffusers(num_steps: int, t: int, s: int) -> None:
-    x_t, eps, _ = _state()
-    reference = DDPMScheduler(
-        num_train_timesteps=500, beta_start=1e-4, beta_end=2e-2, variance_type="fixed_small"
+def test_respaced_ddpm_is_nichol_and_dhariwals() -> None:
+    """Improved DDPM, Eq. 19 and DDPM's Eq. 7 on the betas of the visited timesteps alone."""
+    steps = plan_steps(EditPlan(t0=437, steps=23, sampler="ddpm"))[::-1]
+    alpha_bar = SCHEDULE.alpha_bar[[step.t for step in steps]]
+    before = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
+    betas = 1 - alpha_bar / before
+    torch.testing.assert_close(torch.cumprod(1 - betas, 0), alpha_bar)
+    expected = torch.stack(
+        [
+            before.sqrt() * betas / (1 - alpha_bar),
+            torch.zeros_like(betas),
+            (1 - betas).sqrt() * (1 - before) / (1 - alpha_bar),
+            ((1 - before) / (1 - alpha_bar) * betas).sqrt(),
+        ],
+        dim=1,
     )
-    reference.set_timesteps(num_steps)
-    expected = reference.step(eps, t - 1, x_t, generator=torch.Generator().manual_seed(9))
-    z = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(9))
-    actual = reverse_step(
-        x_t, x_0=_clipped_x_0(x_t, eps, t), z=z, t=[t], s=[s], eta=[1.0], schedule=SCHEDULE
+    weights = [SAMPLER_STEPS["ddpm"](step, 0.0, SCHEDULE) for step in steps]
+    torch.testing.assert_close(
+        torch.tensor(weights, dtype=torch.float64), expected, rtol=0, atol=1e-12
     )
-    torch.testing.assert_close(actual, expected.prev_sample, atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.7])
-def test_ddim_step_agrees_with_diffusers(eta: float) -> None:
-    x_t, eps, z = _state()
-    t, s = 201, 191
-    reference = DDIMScheduler(num_train_timesteps=500, beta_start=1e-4, beta_end=2e-2)
-    reference.set_timesteps(50)
-    expected = reference.step(
-        eps, t - 1, x_t, eta=eta, use_clipped_model_output=True, variance_noise=z if eta else None
-    )
-    actual = reverse_step(
-        x_t, x_0=_clipped_x_0(x_t, eps, t), z=z, t=[t], s=[s], eta=[eta], schedule=SCHEDULE
-    )
-    torch.testing.assert_close(actual, expected.prev_sample, atol=2e-5, rtol=1e-4)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("t_before", [None, 240])
+def test_every_sampler_ends_at_the_estimate(sampler: SamplerName, t_before: int | None) -> None:
+    weights = SAMPLER_STEPS[sampler](Step(200, 0, t_before=t_before), 1.0, SCHEDULE)
+    assert weights == (1.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("t_before", [None, 240])
+def test_every_sampler_keeps_the_marginal(sampler: SamplerName, t_before: int | None) -> None:
+    """From sqrt(alpha_bar_t) x_0 + noise to sqrt(alpha_bar_s) x_0 + noise of the right variance."""
+    weights = SAMPLER_STEPS[sampler](Step(200, 150, t_before=t_before), 0.4, SCHEDULE)
+    alpha_bar_t, alpha_bar_s = (float(SCHEDULE.alpha_bar[t]) for t in (200, 150))
+    mean = weights.x_0 + weights.x_0_before + weights.x_t * alpha_bar_t**0.5
+    assert mean == pytest.approx(alpha_bar_s**0.5, abs=1e-12)
+    variance = weights.x_t**2 * (1 - alpha_bar_t) + weights.z**2
+    assert variance == pytest.approx(1 - alpha_bar_s, abs=1e-12)
 
 
 def _sample(model_calls: list[Sequence[int]] | None = None, **options: object) -> Tensor:
@@ -125,18 +118,18 @@ def _sample(model_calls: list[Sequence[int]] | None = None, **options: object) -
             model_calls.append(t.tolist())
         return torch.tanh(x_t) * 0.9
 
-    arguments: dict[str, object] = {
+    arguments: dict[str, Any] = {
         "shape": (3, 8, 8),
         "schedule": SCHEDULE,
         "seeds": [1, 2],
         "sampler": "ddpm",
         "steps": 5,
     }
-    return sample(denoiser, **{**arguments, **options})  # type: ignore[arg-type]
+    return sample(denoiser, **{**arguments, **options})
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
-def test_an_image_follows_from_its_seed(sampler: str) -> None:
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_an_image_follows_from_its_seed(sampler: SamplerName) -> None:
     pair = _sample(sampler=sampler)
     torch.manual_seed(123)
     assert torch.equal(pair, _sample(sampler=sampler))
@@ -147,8 +140,14 @@ def test_an_image_follows_from_its_seed(sampler: str) -> None:
 
 def test_the_model_sees_one_based_descending_timesteps() -> None:
     calls: list[Sequence[int]] = []
-    _sample(calls)
-    assert calls == [[500, 500], [400, 400], [300, 300], [200, 200], [100, 100]]
+    _sample(calls, seeds=[1])
+    assert calls == [[500], [400], [300], [200], [100]]
+
+
+def test_on_a_cpu_the_model_sees_one_item_at_a_time() -> None:
+    calls: list[Sequence[int]] = []
+    _sample(calls, steps=1)
+    assert calls == [[500], [500]]
 
 
 def test_every_step_is_reported() -> None:
@@ -159,8 +158,7 @@ def test_every_step_is_reported() -> None:
     assert torch.equal(reports[-1].x_0, result)
 
 
-def test_returning_false_cancels() -> None:
+def test_giving_all_images_up_ends_the_calls() -> None:
     calls: list[Sequence[int]] = []
-    with pytest.raises(SamplingCanceledError, match="after 2 steps"):
-        _sample(calls, on_step=lambda report: report.step < 2)
-    assert len(calls) == 2
+    _sample(calls, on_step=lambda report: {0, 1} if report.step == 2 else None)
+    assert len(calls) == 2 * 2

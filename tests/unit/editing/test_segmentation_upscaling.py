@@ -3,11 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from neural_photo_editor.editing.segmentation import segment_photos, summarize_regions
+from neural_photo_editor.editing import segmentation
+from neural_photo_editor.editing.segmentation import (
+    label_map,
+    region_mask,
+    region_pixels,
+    segment_photos,
+    summarize_regions,
+)
 from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
+from neural_photo_editor.imaging.geometry import SquareCrop, choose_square
 from neural_photo_editor.networks.srresnet import SRResNet
 
 
@@ -50,6 +60,77 @@ def test_a_photo_gets_the_same_labels_alone_and_with_others() -> None:
     together = _segment(*photos)
     for photo, labels in zip(photos, together, strict=True):
         np.testing.assert_array_equal(_segment(photo)[0], labels)
+
+
+def _enlarged(logits: np.ndarray, crop: SquareCrop) -> np.ndarray:
+    """All logits at the photo's size, float64: bilinear interpolation with every pixel computed."""
+    side, resolution = crop.side, logits.shape[-1]
+    low, share = [], []
+    for start, length in ((crop.top, crop.photo_height), (crop.left, crop.photo_width)):
+        position = ((np.arange(length) - start + 0.5) * resolution / side - 0.5).clip(
+            0, resolution - 1
+        )
+        low.append(np.minimum(position.astype(int), resolution - 2))
+        share.append(position - low[-1])
+    (y, x), (v, u) = low, share
+    v, u = v[:, None], u[None]
+    logits = logits.astype(np.float64)
+    upper = (1 - u) * logits[:, y][:, :, x] + u * logits[:, y][:, :, x + 1]
+    lower = (1 - u) * logits[:, y + 1][:, :, x] + u * logits[:, y + 1][:, :, x + 1]
+    return (1 - v) * upper + v * lower
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    height=st.integers(16, 160), width=st.integers(16, 160), resolution=st.integers(2, 40),
+    levels=st.sampled_from([2, 5, 0]), smooth=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_label_maps_equal_those_with_every_logit_enlarged(
+    height: int, width: int, resolution: int, levels: int, smooth: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, (11, resolution, resolution)).astype(np.float32)
+    if levels:  # Many equal corners, and cells in which three regions meet.
+        logits = np.rint(logits / 6 * levels).astype(np.float32)
+    if smooth:
+        logits = np.repeat(np.repeat(logits, 6, axis=1), 6, axis=2)[:, :resolution, :resolution]
+    crop = choose_square(height, width, must_contain=(0, 0, height, width))
+    labels = label_map(logits, crop)
+    enlarged = _enlarged(logits, crop)
+    first, second = np.sort(enlarged, axis=0)[:-3:-1]
+    clear = first - second > 1e-4
+    np.testing.assert_array_equal(labels[clear], enlarged.argmax(axis=0)[clear])
+    # Elsewhere two regions are equal but for rounding; either is right.
+    chosen = np.take_along_axis(enlarged, labels[None].astype(int), axis=0)[0]
+    assert (first - chosen).max() < 1e-4
+
+
+def test_label_maps_equal_torchs_interpolation() -> None:
+    logits = np.random.default_rng(5).normal(0, 3, (11, 16, 16)).astype(np.float32)
+    crop = choose_square(96, 160, must_contain=(0, 0, 96, 160))
+    enlarged = F.interpolate(torch.from_numpy(logits)[None], size=(160, 160), mode="bilinear")
+    expected = enlarged[0, :, 32:128].argmax(dim=0).numpy()
+    assert (label_map(logits, crop) != expected).mean() < 1e-3
+
+
+def test_cells_are_left_out_only_where_all_corners_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.random.default_rng(6).normal(0, 1, (11, 8, 8)).astype(np.float32)
+    logits[3, :, :5] += 9
+    crop = choose_square(200, 180, must_contain=(0, 0, 200, 180))
+    fast = label_map(logits, crop)
+    monkeypatch.setattr(segmentation, "_ROUNDING", 1e9)  # No lead is large enough.
+    np.testing.assert_array_equal(label_map(logits, crop), fast)
+    equal = label_map(np.zeros((11, 8, 8), np.float32), crop)
+    assert (equal == 0).all()
+
+
+def test_region_masks_and_counts() -> None:
+    labels = np.array([[0, 1, 1], [10, 10, 10]], dtype=np.uint8)
+    np.testing.assert_array_equal(region_mask(labels, ["hair", "skin"]), labels > 0)
+    assert not region_mask(labels, ["hat"]).any()
+    counts = region_pixels(labels)
+    assert (counts["background"], counts["hair"], counts["skin"], counts["hat"]) == (1, 2, 3, 0)
+    assert sum(counts.values()) == 6
 
 
 def test_region_table() -> None:

@@ -20,11 +20,7 @@ KERNEL_MIN_SAMPLES = 2
 
 
 def segmenter_features(segmenter: SegmentationUNet) -> Features:
-    """Return features of images: the segmenter's penultimate channels, pooled over the pixels.
-
-    The penultimate channels are what the last 1x1 convolution reads: C maps at full resolution,
-    made of all levels. Each is pooled to its mean and its standard deviation over the pixels, so
-    that what is there and how it is textured both count, and where it is does not.
+    """Return features of whole images: the segmenter's `feature_maps`, see `pool_features`.
 
     Args:
         segmenter: in evaluation mode, on any device.
@@ -33,24 +29,58 @@ def segmenter_features(segmenter: SegmentationUNet) -> Features:
         A callable: float, (N, 3, H, W), in [-1, 1], at the segmenter's resolution -> float64,
         (N, 2 C), on the CPU.
     """
+    return lambda images: pool_features(feature_maps(segmenter, images))
 
-    @torch.no_grad()
-    def features(images: Tensor) -> Tensor:
-        seen: list[Tensor] = []
 
-        def keep(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            seen.append(inputs[0])
+@torch.no_grad()
+def feature_maps(segmenter: SegmentationUNet, images: Tensor) -> Tensor:
+    """Return the segmenter's penultimate channels: what its last 1x1 convolution reads.
 
-        handle = segmenter.head.register_forward_pre_hook(keep)
-        try:
-            segmenter(images)
-        finally:
-            handle.remove()
-        (maps,) = seen
-        pooled = maps.double().flatten(2)
-        return torch.cat([pooled.mean(2), pooled.std(2, correction=0)], dim=1).cpu()
+    Args:
+        segmenter: in evaluation mode.
+        images: float, (N, 3, H, W), in [-1, 1], sides multiples of ``segmenter.image_multiple``.
 
-    return features
+    Returns:
+        float, (N, C, H / stem_factor, W / stem_factor): C channels, made of all levels.
+    """
+    seen: list[Tensor] = []
+
+    def keep(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen.append(inputs[0])
+
+    handle = segmenter.head.register_forward_pre_hook(keep)
+    try:
+        segmenter(images)
+    finally:
+        handle.remove()
+    (maps,) = seen
+    return maps
+
+
+def pool_features(maps: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """Pool each channel to its mean and its standard deviation over the pixels.
+
+    So what is there and how it is textured both count, and where it is does not.
+
+    Args:
+        maps: float, (N, C, H, W).
+        mask: bool, (N, 1, H, W), at least one pixel each: the pixels to pool over; None = all.
+
+    Returns:
+        float64, (N, 2 C), on the CPU.
+
+    Raises:
+        ValueError: a mask is empty.
+    """
+    weight = torch.ones_like(maps[:, :1]) if mask is None else mask
+    weight = weight.double()
+    count = weight.sum((2, 3), keepdim=True)
+    if (count == 0).any():
+        raise ValueError("a mask is empty: there is nothing to pool over")
+    weight = weight / count
+    mean = (weight * maps).sum((2, 3), keepdim=True)
+    variance = (weight * (maps - mean).square()).sum((2, 3))
+    return torch.cat([mean.flatten(1), variance.sqrt()], dim=1).cpu()
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:

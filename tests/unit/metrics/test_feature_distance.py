@@ -11,6 +11,7 @@ from torch import Tensor
 from neural_photo_editor.metrics.feature_distance import (
     frechet_distance,
     kernel_distance,
+    pool_features,
     segmenter_features,
 )
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
@@ -99,3 +100,16 @@ def test_segmenter_features_are_what_its_last_layer_reads() -> None:
     assert not segmenter.head._forward_pre_hooks
     mirrored = segmenter_features(segmenter)(images[:1].expand(2, -1, -1, -1))
     torch.testing.assert_close(mirrored[0], features[0], atol=1e-5, rtol=0)
+
+
+def test_pooling_inside_a_mask_is_pooling_of_its_pixels() -> None:
+    maps = torch.randn(2, 5, 8, 6, dtype=torch.float64)
+    mask = torch.rand(2, 1, 8, 6) < 0.4
+    pooled = pool_features(maps, mask=mask)
+    for i in range(2):
+        pixels = maps[i][:, mask[i, 0]]
+        expected = torch.cat([pixels.mean(1), pixels.std(1, correction=0)])
+        torch.testing.assert_close(pooled[i], expected)
+    torch.testing.assert_close(pool_features(maps), pool_features(maps, mask=mask | ~mask))
+    with pytest.raises(ValueError, match="empty"):
+        pool_features(maps, mask=torch.zeros_like(mask))

@@ -1,0 +1,166 @@
+"""Checks of benchmarks/editing.py at four times the model's resolution: blending and detail."""
+
+import io
+import tempfile
+import zipfile
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from editing_runs import BATCH_SIZE, FILL_T0, REGISTRY, RESOLUTION, RUNS, SERIES, Editor
+from numpy.typing import NDArray
+from PIL import Image
+
+from neural_photo_editor.api.codec import encode_png
+from neural_photo_editor.api.schema import EditRequest, EditResult
+from neural_photo_editor.artifacts.load import load_artifact
+from neural_photo_editor.artifacts.registry import resolve
+from neural_photo_editor.common.regions import region_id
+from neural_photo_editor.data.synthetic_portraits import generate_portrait
+from neural_photo_editor.editing.pipeline import EditPipeline
+from neural_photo_editor.evaluation.edit_cases import EditCase, filled_cases
+from neural_photo_editor.evaluation.pictures import save_grid
+from neural_photo_editor.evaluation.report import Check
+from neural_photo_editor.imaging.compositing import composite
+from neural_photo_editor.imaging.geometry import choose_square, cut_out
+from neural_photo_editor.imaging.gradient_blending import blend_gradients
+from neural_photo_editor.imaging.masks import mask_to_model
+from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo
+from neural_photo_editor.metrics.edit_quality import detail_kept, max_difference_outside, seam
+
+OUTPUT = RUNS.parent
+BUNDLE = REGISTRY.parent / "bundle" / "neural_photo_editor.mar"
+SCALE = 4
+NUM_FILLS, NUM_HAIR = 200, 24
+FEATHER_PX = 4  # The bundle's default.
+FILL_STEPS, FILL_RESAMPLES = 10, 2
+HAIR_COLOR, HAIR_T0 = "#c2571f", 200
+
+Pictures = NDArray[np.uint8]
+
+
+def check_blending() -> tuple[dict[str, dict[str, float]], list[Check]]:
+    """Fill 200 masks of photos of 256 pixels; the same fill goes through every blend."""
+    side = SCALE * RESOLUTION
+    cases = list(islice(filled_cases(SERIES, resolution=side), NUM_FILLS))
+    upscaler = load_artifact(resolve(REGISTRY, "demo_srgan@latest")).network
+    editor = Editor(REGISTRY)
+    blends = {
+        "hard": lambda case, edit: composite(case.photo, edit, case.mask, feather_px=0),
+        "feather": lambda case, edit: composite(case.photo, edit, case.mask, feather_px=FEATHER_PX),
+        "gradient": lambda case, edit: blend_gradients(case.photo, edit, case.mask),
+    }
+    seams: dict[str, list[tuple[float, float]]] = {name: [] for name in blends}
+    outside, rows = 0, []
+    for start in range(0, len(cases), BATCH_SIZE):
+        batch = cases[start : start + BATCH_SIZE]
+        with torch.inference_mode():
+            squares, _ = editor.edit(
+                [_small(case) for case in batch],
+                t0=FILL_T0,
+                steps=FILL_STEPS,
+                sampler="ddim",
+                resamples=FILL_RESAMPLES,
+            )
+            edits = [
+                tensor_to_photo(upscaler(photo_to_tensor(square)).clamp(-1.0, 1.0))
+                for square in squares
+            ]
+        for case, edit in zip(batch, edits, strict=True):
+            results = {name: blend(case, edit) for name, blend in blends.items()}
+            for name, result in results.items():
+                outside = max(outside, max_difference_outside(case.photo, result, case.mask))
+                seams[name].append((seam(case.photo, result, case.mask), _small_seam(case, result)))
+            erased = np.where(case.mask[..., None], np.uint8(128), case.photo)
+            rows.append([case.photo, erased, *results.values()])
+    save_grid(rows[:12], OUTPUT / "blending.png", headers=("photo", "erased", *blends))
+    table = {
+        name: dict(zip(("seam", "seam_at_quarter_size"), np.mean(values, axis=0), strict=True))
+        for name, values in seams.items()
+    }
+    lower = np.mean(np.array(seams["gradient"]) < np.array(seams["feather"]), axis=0)
+    return table, [
+        Check("share of fills with a lower seam than feathering", float(lower[0]), 0.9),
+        Check("the same at a quarter of the size", float(lower[1]), 0.9),
+        Check("largest change outside", outside, 0.0, "at most"),
+    ]
+
+
+def _small(case: EditCase) -> EditCase:
+    """Return the case at the model's resolution."""
+    crop = choose_square(*case.mask.shape)
+    photo = tensor_to_photo(cut_out(photo_to_tensor(case.photo), crop, resolution=RESOLUTION))
+    mask = mask_to_model(case.mask, crop, resolution=RESOLUTION)[0, 0].numpy()
+    return EditCase(case.kind, case.index, photo, photo, mask, case.labels[::SCALE, ::SCALE])
+
+
+def _small_seam(case: EditCase, result: Pictures) -> float:
+    """Return the seam of photo and result averaged over blocks, the mask taken at their centers."""
+    photo, result = (
+        p.reshape(RESOLUTION, SCALE, RESOLUTION, SCALE, 3).mean(axis=(1, 3)).astype(np.uint8)
+        for p in (case.photo, result)
+    )
+    return seam(photo, result, case.mask[SCALE // 2 :: SCALE, SCALE // 2 :: SCALE])
+
+
+def check_detail() -> tuple[dict[str, dict[str, float]], list[Check]]:
+    """Recolor hair by the editor itself, with the photo's detail and with the models'."""
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(BUNDLE) as archive:
+        archive.extractall(folder)
+        pipeline = EditPipeline.from_bundle(Path(folder))
+    photos, masks = _hair(NUM_HAIR)
+    table, shown = {}, [[photo] for photo in photos]
+    for detail in ("photo", "model"):
+        requests = [
+            EditRequest(
+                photo=encode_png(photo),
+                mask=encode_png(mask.astype(np.uint8) * 255),
+                color=HAIR_COLOR,
+                timestep=HAIR_T0,
+                steps=20,
+                detail=detail,
+                seed=seed,
+            )
+            for seed, (photo, mask) in enumerate(zip(photos, masks, strict=True))
+        ]
+        answers = [pipeline.run(requests[i : i + 8]) for i in range(0, len(requests), 8)]
+        results = [_picture(answer) for batch in answers for answer in batch]
+        triples = list(zip(photos, results, masks, strict=True))
+        table[f"detail={detail}"] = {
+            "energy_kept": float(np.mean([_energy_kept(*triple) for triple in triples])),
+            "contrast_kept": float(np.mean([detail_kept(*triple) for triple in triples])),
+        }
+        for row, result in zip(shown, results, strict=True):
+            row.append(result)
+    save_grid(shown[:8], OUTPUT / "detail.png", headers=("photo", "detail: photo", "model"))
+    kept = table["detail=photo"]
+    return table, [
+        Check("high-frequency energy kept, off by", abs(kept["energy_kept"] - 1.0), 0.05, "at most")
+    ]
+
+
+def _hair(count: int) -> tuple[list[Pictures], list[NDArray[np.bool_]]]:
+    photos, masks = [], []
+    index = 0
+    while len(photos) < count:
+        portrait = generate_portrait(SERIES, index, resolution=SCALE * RESOLUTION)
+        mask = portrait.labels == region_id("hair")
+        index += 1
+        if mask.mean() > 0.1:
+            photos.append(portrait.photo)
+            masks.append(mask)
+    return photos, masks
+
+
+def _energy_kept(photo: Pictures, result: Pictures, mask: NDArray[np.bool_]) -> float:
+    """Return the ratio of fine contrast's energy, relative to the mean luma of each picture.
+
+    A lighter color shows the same strands with larger differences of luma.
+    """
+    return detail_kept(photo, result, mask) ** 2
+
+
+def _picture(answer: object) -> Pictures:
+    assert isinstance(answer, EditResult), answer
+    return np.asarray(Image.open(io.BytesIO(answer.image)).convert("RGB"))

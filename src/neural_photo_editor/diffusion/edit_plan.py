@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+import torch
+
+from neural_photo_editor.diffusion.schedule import NoiseSchedule
+
 SamplerName = Literal["ddpm", "ddim", "dpmpp_2m"]
 """Ancestral sampling, DDIM and DPM-Solver++(2M); see `sampler_steps`."""
 
@@ -33,10 +37,7 @@ class EditPlan:
     color_fidelity: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.steps <= self.t0:
-            raise ValueError(
-                f"steps is {self.steps}; choose from 1 to the start timestep {self.t0}"
-            )
+        _check_steps(self.t0, self.steps)
         if self.sampler not in get_args(SamplerName):
             raise ValueError(f"sampler is {self.sampler!r}; choose one of {get_args(SamplerName)}")
         if not 0.0 <= self.eta <= 1.0:
@@ -68,36 +69,55 @@ class Step(NamedTuple):
         return (use, self.t, self.visit) if self.visit else (use, self.t)
 
 
-def timestep_sequence(t0: int, steps: int, *, power: int = 1) -> list[int]:
-    """Return steps + 1 timesteps from t0 down to 0, both included, no two the same.
-
-    The i-th from the end is t0 (i / steps)^power: 1 spaces them evenly, 2 is DDIM's (Song et al.
-    2021) quadratic spacing of appendix D.2. Where powers would fall together, timesteps follow
-    one another.
+def even_timesteps(t0: int, steps: int) -> list[int]:
+    """Return steps + 1 evenly spaced timesteps from t0 down to 0, both included.
 
     Raises:
         ValueError: steps is not in 1..t0.
     """
-    if not 1 <= steps <= t0:
-        raise ValueError(f"steps is {steps}; choose from 1 to the start timestep {t0}")
-    # Rounds half up in integers.
-    scale = steps**power
-    return [max(i, (2 * t0 * i**power + scale) // (2 * scale)) for i in range(steps, -1, -1)]
+    _check_steps(t0, steps)
+    # Rounds i * t0 / steps half up in integers: never twice the same timestep.
+    return [(2 * t0 * i + steps) // (2 * steps) for i in range(steps, -1, -1)]
 
 
-def plan_steps(plan: EditPlan) -> list[Step]:
+def log_snr_timesteps(t0: int, steps: int, schedule: NoiseSchedule) -> list[int]:
+    """Return steps + 1 timesteps: from t0 down to 1 evenly spaced in log-SNR, then 0.
+
+    They are the nearest whole ones; where several would be the same, the next ones above.
+
+    Raises:
+        ValueError: steps is not in 1..t0.
+    """
+    _check_steps(t0, steps)
+    if steps == 1:
+        return [t0, 0]
+    alpha_bar = schedule.alpha_bar[1 : t0 + 1]
+    log_snr = torch.log(alpha_bar / (1.0 - alpha_bar))
+    wanted = torch.lerp(log_snr[0], log_snr[-1], torch.linspace(0, 1, steps, dtype=log_snr.dtype))
+    timesteps = [0]
+    for number, value in enumerate(wanted, start=1):
+        nearest = 1 + int((log_snr - value).abs().argmin())
+        # Distinct from the one below, with room for those above.
+        timesteps.append(min(max(nearest, timesteps[-1] + 1), t0 - (steps - number)))
+    return timesteps[::-1]
+
+
+def plan_steps(plan: EditPlan, schedule: NoiseSchedule) -> list[Step]:
     """Return the steps of a plan: from t0 to 0, with the detours of its resampling.
 
-    DPM-Solver++(2M) visits timesteps in quadratic spacing: with even spacing log-SNR falls in
-    leaps near t = 0, and hardly anything is left of the second order.
+    DPM-Solver++(2M) visits timesteps evenly spaced in log-SNR, as its authors do: with even
+    timesteps log-SNR falls in leaps near t = 0, and hardly anything is left of the second order.
 
     RePaint (Lugmayr et al. 2022), Algorithm 1, on the timesteps the plan visits: whenever
     ``jump_length`` steps end at a multiple of that length above 0, the state goes back up by as
     many and the stretch is walked again, ``resamples`` times in all. Deviation: nothing is
     resampled from t = 0, where the result is clean.
     """
-    power = 2 if plan.sampler == "dpmpp_2m" else 1
-    timesteps = timestep_sequence(plan.t0, plan.steps, power=power)[::-1]
+    timesteps = (
+        log_snr_timesteps(plan.t0, plan.steps, schedule)
+        if plan.sampler == "dpmpp_2m"
+        else even_timesteps(plan.t0, plan.steps)
+    )[::-1]
     jumps = dict.fromkeys(
         range(plan.jump_length, plan.steps - plan.jump_length + 1, plan.jump_length),
         plan.resamples - 1,
@@ -116,3 +136,8 @@ def plan_steps(plan: EditPlan) -> list[Step]:
             level += plan.jump_length
             t_before = None
     return steps
+
+
+def _check_steps(t0: int, steps: int) -> None:
+    if not 1 <= steps <= t0:
+        raise ValueError(f"steps is {steps}; choose from 1 to the start timestep {t0}")

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from neural_photo_editor.diffusion.edit_plan import timestep_sequence
+from neural_photo_editor.diffusion.edit_plan import even_timesteps
 from neural_photo_editor.diffusion.objective import Denoiser
 from neural_photo_editor.diffusion.reverse_process import denoise
 from neural_photo_editor.diffusion.schedule import NoiseSchedule, signal_noise_tables
@@ -50,7 +50,7 @@ def ddim_invert(
         raise ValueError(f"corrections is {corrections}; choose at least 0")
     signal, noise = (table.tolist() for table in signal_noise_tables(schedule, x_0.device))
     x = x_0
-    for s, t in pairwise(timestep_sequence(t0, steps)[::-1]):
+    for s, t in pairwise(even_timesteps(t0, steps)[::-1]):
         x_s = x
         for _ in range(1 + corrections):
             estimate = denoise(denoiser, x, t=[t] * len(x), schedule=schedule)

@@ -84,7 +84,7 @@ def reverse_process(
         raise ValueError(f"{len(plans)} plans for {x.shape[0]} items; give one per item")
     for plan in plans:
         schedule.check_timestep(plan.t0)
-    steps = [plan_steps(plan) for plan in plans]
+    steps = [plan_steps(plan, schedule) for plan in plans]
     given_up: set[int] = set()
     x = x.clone()
     x_0_before = torch.zeros_like(x)

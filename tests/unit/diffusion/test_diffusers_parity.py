@@ -92,7 +92,7 @@ def test_a_run_of_50_steps(
     sampler: SamplerName, eta: float, clip: bool, make: Callable[[list[int]], NextStep]
 ) -> None:
     plan = EditPlan(t0=500, steps=50, sampler=sampler, seed=SEED, eta=eta)
-    steps = plan_steps(plan)
+    steps = plan_steps(plan, SCHEDULE)
     scheduler_step = make([step.t - 1 for step in steps])
     x = start = sample_noise(SEED, "start", shape=(1, *SHAPE))
     for step in steps:
@@ -125,7 +125,7 @@ def test_repaint_with_going_back_up(eta: float, monkeypatch: pytest.MonkeyPatch)
     t0 = torch.tensor([plan.t0])
     x = add_noise(photo, t=t0, eps=drawn("start", plan.t0), schedule=SCHEDULE)
     level = plan.t0
-    for step in plan_steps(plan):
+    for step in plan_steps(plan, SCHEDULE):
         if step.t > level:
             noise.append(drawn(*step.keys("again")))
             x = scheduler.undo_step(x, level)

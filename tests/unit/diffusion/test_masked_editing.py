@@ -149,7 +149,7 @@ def test_gaussian_data_is_reproduced_inside_the_mask() -> None:
 
 def test_resampling_walks_each_stretch_again() -> None:
     """RePaint, Algorithm 1 and figure 9, written out for 6 timesteps, j = 2 and r = 2."""
-    steps = plan_steps(EditPlan(t0=6, steps=6, resamples=2, jump_length=2))
+    steps = plan_steps(EditPlan(t0=6, steps=6, resamples=2, jump_length=2), SCHEDULE)
     first = [(6, 5), (5, 4), (6, 5), (5, 4)]
     second = [(4, 3), (3, 2), (4, 3), (3, 2)]
     assert [(step.t, step.s) for step in steps] == [*first, *second, (2, 1), (1, 0)]
@@ -159,7 +159,7 @@ def test_resampling_walks_each_stretch_again() -> None:
 
 
 def test_repeated_steps_get_other_noise() -> None:
-    steps = plan_steps(EditPlan(t0=50, steps=5, resamples=4))
+    steps = plan_steps(EditPlan(t0=50, steps=5, resamples=4), SCHEDULE)
     assert len(steps) == 5 + 4 * 3
     keys = [step.keys("reverse") for step in steps]
     assert len(set(keys)) == len(keys)
@@ -170,8 +170,8 @@ def test_repeated_steps_get_other_noise() -> None:
 @pytest.mark.parametrize("sampler", SAMPLER_STEPS)
 def test_resampling_keeps_gaussian_data_as_it_is(sampler: SamplerName) -> None:
     """Going up and down again leaves the marginal where it is."""
-    x_0 = torch.full((1, 3, 128, 128), 0.2)
-    mask = torch.ones((1, 1, 128, 128), dtype=torch.bool)
+    x_0 = torch.full((1, 3, 96, 96), 0.2)
+    mask = torch.ones((1, 1, 96, 96), dtype=torch.bool)
     u_0 = DATA.mean + DATA.std * sample_noise(1, "data", shape=x_0.shape)
     plan = EditPlan(t0=400, steps=400, seed=3, sampler=sampler, resamples=2, jump_length=5)
     result = masked_edit(

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from neural_photo_editor.artifacts.load import load_artifact
 from neural_photo_editor.artifacts.registry import resolve
-from neural_photo_editor.diffusion.edit_plan import EditPlan, SamplerName, plan_steps
+from neural_photo_editor.diffusion.edit_plan import EditPlan, SamplerName
 from neural_photo_editor.diffusion.masked_editing import masked_edit
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.evaluation.edit_cases import EditCase, filled_cases, painted_cases
@@ -92,10 +92,17 @@ class Editor:
         u_0 = to_batch([case.painted for case in cases])
         if erase:
             u_0 = torch.where(mask, 0.0, u_0)
+        calls: list[int] = []
         result = masked_edit(
-            self.denoiser, u_0, x_0=x_0, mask=mask, plans=plans, schedule=self.schedule
+            self.denoiser,
+            u_0,
+            x_0=x_0,
+            mask=mask,
+            plans=plans,
+            schedule=self.schedule,
+            on_step=lambda report: calls.append(report.step),
         )
-        return to_uint8(result).permute(0, 2, 3, 1).numpy(), len(plan_steps(plans[0]))
+        return to_uint8(result).permute(0, 2, 3, 1).numpy(), calls[-1]
 
     def served_fidelity(self, t0: int) -> float:
         """The color fidelity the editor chooses for a painted edit, see editing.preparation."""

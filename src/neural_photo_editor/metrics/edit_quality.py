@@ -82,13 +82,14 @@ def paint_difference(painted: Photo, result: Photo, mask: Mask) -> float:
     return float(ciede2000(srgb_to_lab(painted[mask]), srgb_to_lab(result[mask])).mean())
 
 
-def seam(original: Photo, result: Photo, mask: Mask) -> float:
+def seam(original: Photo, result: Photo, mask: Mask, *, width_px: int = 1) -> float:
     """Return how visible the mask's border is in the result, beside the original there.
 
-    Let p and q be neighbors (horizontal or vertical) inside and outside the mask, p' the pixel
-    behind p and q' the one behind q, all on one line. The gradient's jump at the border,
+    Along every row and column that crosses the border, let p and q be the means of the w =
+    ``width_px`` pixels next to the border inside and outside the mask, p' and q' those of the w
+    pixels behind them. The gradient's jump at the border,
 
-        j = |(I_p - I_q) - ((I_p' - I_p) + (I_q - I_q')) / 2|,
+        j = |(p - q) - ((p' - p) + (q - q')) / 2|,
 
     is 0 on a ramp of any slope and s where two flat sides differ by s. The seam is the mean jump
     of the result over that of the original, over all such lines and channels, each plus
@@ -96,21 +97,28 @@ def seam(original: Photo, result: Photo, mask: Mask) -> float:
 
         seam = (mean j(result) + SEAM_FLOOR) / (mean j(original) + SEAM_FLOOR).
 
-    So the original itself has 1 exactly, a border that shows more than 1, a blurred one less. One
-    pixel on each side is looked at: to see a wider edge, scale all three down first.
+    So the original itself has 1 exactly, a border that shows more than 1, a blurred one less. A
+    width of 1 sees hard edges; soft ones are seen by a width of about twice theirs.
 
     Args:
         original, result: uint8, (H, W, 3).
         mask: bool, (H, W); True = edit.
+        width_px: pixels that are averaged, at least 1.
 
     Raises:
-        ValueError: the sizes differ, or the mask has no border two pixels away from the photo's.
+        ValueError: the sizes differ, the width is below 1, or the mask has no border that is
+            2 * width_px pixels away from the photo's.
     """
     _check_sizes(original, result, mask)
-    jumps = np.concatenate([_border_jumps(original, result, mask, axis=axis) for axis in (0, 1)])
-    if not jumps.size:
-        raise ValueError("the mask has no border inside the photo: there can be no seam")
-    before, after = jumps.mean(axis=(0, 2))
+    if width_px < 1:
+        raise ValueError(f"width_px is {width_px}; choose at least 1")
+    jumps = [_border_jumps(original, result, mask, axis=a, width=width_px) for a in (0, 1)]
+    if not sum(map(len, jumps)):
+        raise ValueError(
+            f"no border of the mask is {2 * width_px} pixels inside the photo: choose a smaller "
+            "width_px, or leave the seam out"
+        )
+    before, after = np.concatenate(jumps).mean(axis=(0, 2))
     return float((after + SEAM_FLOOR) / (before + SEAM_FLOOR))
 
 
@@ -229,15 +237,21 @@ def _box_mean(image: NDArray[np.float64], *, radius: int = 4) -> NDArray[np.floa
     return image
 
 
-def _border_jumps(original: Photo, result: Photo, mask: Mask, *, axis: int) -> NDArray[np.float64]:
+def _border_jumps(
+    original: Photo, result: Photo, mask: Mask, *, axis: int, width: int
+) -> NDArray[np.float64]:
     """Return the jumps of :func:`seam` along one axis, (lines, 2, 3): original's, result's."""
     inside = np.moveaxis(mask, axis, 0)
-    # The line q', q, p, p' or its mirror image: the jump is the same.
-    crosses = inside[1:-2] != inside[2:-1]
+    starts = max(0, len(inside) - 4 * width + 1)
+    # The border lies in the middle of four means; a mirror image of them has the same jump.
+    middle = 2 * width - 1
+    crosses = inside[middle : middle + starts] != inside[middle + 1 : middle + 1 + starts]
     jumps = []
     for photo in (original, result):
         image = np.moveaxis(photo, axis, 0).astype(np.float64)
-        a, b, c, d = (image[k : len(image) - 3 + k][crosses] for k in range(4))
+        sums = np.cumsum(np.concatenate([np.zeros_like(image[:1]), image]), axis=0)
+        means = (sums[width:] - sums[:-width]) / width
+        a, b, c, d = (means[k * width : k * width + starts][crosses] for k in range(4))
         jumps.append(np.abs((c - b) - ((b - a) + (d - c)) / 2.0))
     return np.stack(jumps, axis=1)
 

@@ -145,12 +145,33 @@ def test_the_paint_differs_from_itself_by_nothing_and_as_in_skimage(photo: np.nd
     assert paint_difference(painted, photo, MASK) == pytest.approx(expected, rel=1e-3)
 
 
-@given(seed=st.integers(0, 10_000))
-def test_a_photo_has_no_seam_whatever_the_mask(seed: int) -> None:
+@given(seed=st.integers(0, 10_000), width_px=st.integers(1, 3))
+def test_a_photo_has_no_seam_whatever_the_mask(seed: int, width_px: int) -> None:
     rng = np.random.default_rng(seed)
-    photo = rng.integers(0, 256, (12, 15, 3), dtype=np.uint8)
-    mask = rng.random((12, 15)) < 0.5
-    assert seam(photo, photo, mask) == 1.0
+    photo = rng.integers(0, 256, (14, 15, 3), dtype=np.uint8)
+    mask = rng.random((14, 15)) < 0.5
+    assert seam(photo, photo, mask, width_px=width_px) == 1.0
+
+
+@pytest.mark.parametrize("width_px", [1, 2, 5])
+def test_the_jumps_are_those_of_a_loop(photo: np.ndarray, width_px: int) -> None:
+    result = np.random.default_rng(9).integers(0, 256, photo.shape).astype(np.uint8)
+    w, sums, lines = width_px, np.zeros(2), 0
+    for image, where in ((photo, MASK), (photo.swapaxes(0, 1), MASK.T)):
+        other = result if image is photo else result.swapaxes(0, 1)
+        for column in range(40):
+            for i in range(2 * w - 1, 40 - 2 * w):
+                if where[i, column] != where[i + 1, column]:
+                    lines += 1
+                    for k, picture in enumerate((image, other)):
+                        far, near, inner, deep = (
+                            picture[i + 1 + n * w : i + 1 + (n + 1) * w, column].mean(axis=0)
+                            for n in (-2, -1, 0, 1)
+                        )
+                        jump = (inner - near) - ((near - far) + (deep - inner)) / 2
+                        sums[k] += np.abs(jump).mean()
+    expected = (sums[1] / lines + 1) / (sums[0] / lines + 1)
+    assert seam(photo, result, MASK, width_px=w) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_step_at_the_border_is_a_seam_of_its_height_and_a_ramp_is_none() -> None:
@@ -163,7 +184,7 @@ def test_a_step_at_the_border_is_a_seam_of_its_height_and_a_ramp_is_none() -> No
     assert seam(flat, ramp, MASK) == pytest.approx(1.0)
 
 
-def test_a_feather_hides_a_step_and_scaling_down_shows_it_again() -> None:
+def test_a_feather_hides_a_step_from_a_narrow_look_but_not_from_a_wide_one() -> None:
     flat = np.full((80, 80, 3), 100, dtype=np.uint8)
     mask = np.zeros((80, 80), dtype=bool)
     mask[20:60, 20:60] = True
@@ -172,12 +193,14 @@ def test_a_feather_hides_a_step_and_scaling_down_shows_it_again() -> None:
     opacity[20:60, 20:60, 0] = np.minimum(1.0, np.minimum.outer(from_side, from_side) / 5.0)
     hard = np.where(mask[..., None], 140, flat).astype(np.uint8)
     feathered = (100 + 40 * opacity).astype(np.uint8) + np.zeros_like(flat)
-    assert seam(flat, feathered, mask) < 0.15 * seam(flat, hard, mask)
-    small = np.s_[2::4, 2::4]
-    hard_seam = seam(flat[small], hard[small], mask[small])
-    assert seam(flat[small], feathered[small], mask[small]) > 0.25 * hard_seam
+    assert seam(flat, hard, mask) == pytest.approx(seam(flat, hard, mask, width_px=8)) == 41.0
+    assert seam(flat, feathered, mask) == pytest.approx(1.0 + 4.0, rel=0.05)
+    # Eight pixels of opacity 0.2 ... 1 have a mean of 0.75: 40 * (0.75 - 0.25 / 2).
+    assert seam(flat, feathered, mask, width_px=8) == pytest.approx(1.0 + 25.0, rel=0.1)
 
 
 def test_a_mask_without_border_has_no_seam(photo: np.ndarray) -> None:
     with pytest.raises(ValueError, match="no border"):
         seam(photo, photo, np.ones_like(MASK))
+    with pytest.raises(ValueError, match="smaller width_px"):
+        seam(photo, photo, MASK, width_px=11)

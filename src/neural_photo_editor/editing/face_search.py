@@ -1,0 +1,199 @@
+"""Searching a photo for faces that the segmenter would miss, or misdraw, in the whole photo.
+
+A segmenter knows faces as large as in its training portraits. So a face found roughly, in a large
+square, is looked at again in the square aligned to it; what does not look like a face there, was
+none.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from neural_photo_editor.editing.face_finding import (
+    Alignment,
+    Face,
+    align_square,
+    find_faces,
+    is_aligned,
+)
+from neural_photo_editor.imaging.compositing import Photo
+from neural_photo_editor.imaging.geometry import SquareCrop, choose_square, cut_out
+
+ELONGATED = 1.5
+"""From this ratio of long to short side, squares of the short side are searched as well."""
+
+MAX_FACES = 8
+"""Faces looked at again; the largest come first."""
+
+LOOKS = 3
+"""Times a face found roughly is looked at in the square aligned to it."""
+
+HEIGHT_RATIOS = (1.0, 0.7, 0.5, 1.4)
+"""Heights tried in the first of these, in heights of the box found roughly."""
+
+MAX_RATIO = 1.6
+"""A look may correct a face's height by this factor; what differs more is something else."""
+
+COMPLETE = 0.6
+"""Least completeness of a face: one without its eyes (sunglasses) still passes."""
+
+_LABEL_SIDE = 256
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class FaceSearch:
+    """Finds faces of any size in photos of any size.
+
+    Attributes:
+        segmenter: float (N, 3, R, R) in [-1, 1] -> logits (N, 11, R, R).
+        resolution: R.
+        device: device of the segmenter.
+        alignment: where the segmenter's training portraits show the face.
+    """
+
+    segmenter: Callable[[Tensor], Tensor]
+    resolution: int
+    device: torch.device
+    alignment: Alignment
+
+    def __call__(self, photo: Photo) -> list[Face]:
+        """Return the faces of a photo, uint8 (H, W, 3), the largest first.
+
+        The whole photo is searched first; if nothing is found, overlapping squares of its short
+        side, then of half of it. A single portrait costs one call of the segmenter.
+        """
+        height, width = photo.shape[:2]
+        short, long = sorted((height, width))
+        levels = [[long], [short], [short // 2]]
+        if long > ELONGATED * short:
+            levels[:2] = [[long, short]]
+        for sides in levels:
+            squares = [s for side in sides for s in overlapping_squares(height, width, side)]
+            seen = self._faces(photo, squares)
+            if self._is_portrait(seen[0], squares[0]):
+                return seen[0]
+            rough = _distinct([face for faces in seen for face in faces])
+            faces = self._look_again(photo, rough[:MAX_FACES])
+            if faces:
+                return faces
+        return []
+
+    def _is_portrait(self, faces: Sequence[Face], square: SquareCrop) -> bool:
+        return (
+            len(faces) == 1
+            and faces[0].completeness >= COMPLETE
+            and is_aligned(faces[0], square, alignment=self.alignment)
+        )
+
+    def _look_again(self, photo: Photo, faces: Sequence[Face]) -> list[Face]:
+        """Measure faces in the squares aligned to them; those that are none there are left out.
+
+        A face much too small for the segmenter is found with the wrong height, so several are
+        tried; at the right one the segmenter sees a complete face of that height.
+        """
+        trials = [[_with_height(face, ratio) for ratio in HEIGHT_RATIOS] for face in faces]
+        for _ in range(LOOKS):
+            tried = [trial for group in trials for trial in group]
+            looks = iter(self._faces(photo, [self._square(photo, trial) for trial in tried]))
+            found = [
+                [face for trial in group for face in _same_face(trial, next(looks))]
+                for group in trials
+            ]
+            best = [max(group, key=lambda pair: pair[1])[0] for group in found if group]
+            trials = [[face] for face in best]
+        return _distinct([face for face in best if face.completeness >= COMPLETE])
+
+    def _square(self, photo: Photo, face: Face) -> SquareCrop:
+        height, width = photo.shape[:2]
+        return align_square(height, width, face, alignment=self.alignment)
+
+    def _faces(self, photo: Photo, squares: Sequence[SquareCrop]) -> list[list[Face]]:
+        """Find the faces of each square, in photo coordinates."""
+        faces = []
+        for begin in range(0, len(squares), _BATCH):
+            batch = squares[begin : begin + _BATCH]
+            pixels = [cut_out(photo, square, resolution=self.resolution) for square in batch]
+            logits = self.segmenter(torch.cat(pixels).to(self.device)).float()
+            # Finer labels than the segmenter's pixels: a face may be a dozen of these.
+            enlarged = F.interpolate(logits, size=(_LABEL_SIDE, _LABEL_SIDE), mode="bilinear")
+            labels = enlarged.argmax(dim=1).to(torch.uint8).cpu().numpy()
+            faces += [_faces_in(*pair) for pair in zip(labels, batch, strict=True)]
+        return faces
+
+
+def overlapping_squares(height: int, width: int, side: int) -> list[SquareCrop]:
+    """Cover a photo with squares that overlap by half or more; one square if it is long enough."""
+    if side >= max(height, width):
+        return [choose_square(height, width, must_contain=(0, 0, height, width))]
+    rows, columns = (
+        np.linspace(0, length - side, 1 + math.ceil(2 * (length - side) / side)).round().astype(int)
+        for length in (height, width)
+    )
+    return [
+        SquareCrop(int(top), int(left), side, height, width) for top in rows for left in columns
+    ]
+
+
+def _faces_in(labels: NDArray[np.uint8], square: SquareCrop) -> list[Face]:
+    """Find the faces in a square's labels, (S, S), but not in their reflections."""
+    size = labels.shape[0]
+    top, left, bottom, right = square.visible(size)
+    shown = np.zeros_like(labels)
+    shown[top:bottom, left:right] = labels[top:bottom, left:right]
+    scale = square.side / size
+    return [_placed(face, square, scale) for face in find_faces(shown)]
+
+
+def _placed(face: Face, square: SquareCrop, scale: float) -> Face:
+    """Move a face of a square's labels into the photo."""
+    top, left, bottom, right = (
+        round(start + position * scale)
+        for start, position in zip((square.top, square.left) * 2, face.box, strict=True)
+    )
+    low_row, low_column, high_row, high_column = square.box
+    top, left = max(top, low_row), max(left, low_column)
+    return replace(
+        face,
+        box=(
+            top,
+            left,
+            max(min(bottom, high_row), top + 1),
+            max(min(right, high_column), left + 1),
+        ),
+        center=(square.top + face.center[0] * scale, square.left + face.center[1] * scale),
+        pixels=round(face.pixels * scale**2),
+    )
+
+
+def _distinct(faces: Sequence[Face]) -> list[Face]:
+    """Drop faces that are in a larger one, as seen in another square; the largest first."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: face.pixels, reverse=True):
+        if all(math.dist(face.center, other.center) > other.height / 2 for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _with_height(face: Face, ratio: float) -> Face:
+    """Guess that a face is higher or lower than its box, the brows being where they are."""
+    top, left, _, right = face.box
+    height = max(1, round(ratio * face.height))
+    center = (top + height / 2, face.center[1])
+    return replace(face, box=(top, left, top + height, right), center=center)
+
+
+def _same_face(trial: Face, look: Sequence[Face]) -> list[tuple[Face, float]]:
+    """Return the faces of a look that may be the one tried, and how well they agree with it."""
+    return [
+        (face, face.completeness - 0.5 * abs(math.log(face.height / trial.height)))
+        for face in look
+        if math.dist(face.center, trial.center) <= trial.height / 2
+        and 1 / MAX_RATIO <= face.height / trial.height <= MAX_RATIO
+    ]

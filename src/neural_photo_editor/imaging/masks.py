@@ -1,18 +1,21 @@
 """Masks: 1 = edit, 0 = keep, as bool (H, W) arrays at the photo's own size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
-from neural_photo_editor.imaging.geometry import Box, SquareCrop, fill_square
+from neural_photo_editor.imaging.geometry import Box, SquareCrop, cut_out_share
 
 Mask = NDArray[np.bool_]
+Tile = tuple[slice, slice]
 
 MAX_FEATHER_PX = 64
+
+_MIN_TILE = 64  # pixels a side
+_MARGINS_PER_TILE = 8  # what is computed twice is then at most half of a tile
 
 
 def bounding_box(mask: Mask) -> Box | None:
@@ -37,8 +40,7 @@ def mask_to_model(mask: Mask, crop: SquareCrop, *, resolution: int) -> Tensor:
     Returns:
         bool, (1, 1, resolution, resolution).
     """
-    # Adaptive bins run from floor to ceil of their edges: every pixel touched counts.
-    return _pooled(mask, crop, resolution=resolution, pool=F.adaptive_max_pool2d) > 0.5
+    return cut_out_share(mask, crop, resolution=resolution) > 0.0
 
 
 def mask_coverage(mask: Mask, crop: SquareCrop, *, resolution: int) -> Tensor:
@@ -47,21 +49,7 @@ def mask_coverage(mask: Mask, crop: SquareCrop, *, resolution: int) -> Tensor:
     Returns:
         float32, (1, 1, resolution, resolution), in [0, 1].
     """
-    return _pooled(mask, crop, resolution=resolution, pool=F.adaptive_avg_pool2d)
-
-
-def _pooled(
-    mask: Mask,
-    crop: SquareCrop,
-    *,
-    resolution: int,
-    pool: Callable[[Tensor, tuple[int, int]], Tensor],
-) -> Tensor:
-    top, left, bottom, right = crop.box
-    box = crop.visible(resolution)
-    inner = torch.from_numpy(mask[top:bottom, left:right].astype(np.float32))[None, None]
-    pooled = pool(inner, (box[2] - box[0], box[3] - box[1]))
-    return fill_square(pooled, box, resolution=resolution)
+    return cut_out_share(mask, crop, resolution=resolution)
 
 
 def feather_inside(mask: Mask, *, radius_px: int) -> NDArray[np.float32]:
@@ -82,21 +70,69 @@ def feather_inside(mask: Mask, *, radius_px: int) -> NDArray[np.float32]:
     Raises:
         ValueError: the radius is out of range.
     """
+    opacity = np.zeros(mask.shape, np.float32)
+    for tile, values in feather_tiles(mask, radius_px=radius_px):
+        opacity[tile] = 1.0 if values is None else values
+    return opacity
+
+
+def feather_tiles(
+    mask: Mask, *, radius_px: int
+) -> Iterator[tuple[Tile, NDArray[np.float32] | None]]:
+    """Yield the opacity of :func:`feather_inside` tile by tile, without tiles that are all 0.
+
+    Distances matter along the mask's border only: a tile that is masked, and so are all around
+    it, is opaque.
+
+    Yields:
+        Where a tile lies, and its opacity, float32, (h, w), or None where it is 1 everywhere.
+
+    Raises:
+        ValueError: the radius is out of range.
+    """
     if not 0 <= radius_px <= MAX_FEATHER_PX:
         raise ValueError(f"radius_px is {radius_px}; choose from 0 to {MAX_FEATHER_PX}")
-    opacity = mask.astype(np.float32)
-    box = bounding_box(mask)
-    if radius_px < 1 or box is None:
-        return opacity
-    # The mask's box and a pixel around it, where that is inside the photo, decide everything.
-    window = np.s_[max(box[0] - 1, 0) : box[2] + 1, max(box[1] - 1, 0) : box[3] + 1]
-    reach = 2 * radius_px + 1
-    squared = _squared_distance_inside(mask[window], reach=reach)
+    # What a pixel's opacity depends on: distances up to the reach, of pixels up to it away.
+    margin = 2 * _reach(radius_px)
+    side = max(_MIN_TILE, _MARGINS_PER_TILE * margin)
+    any_masked, all_masked = _tile_table(mask, side, np.any), _tile_table(mask, side, np.all)
+    padded = np.pad(all_masked, 1, constant_values=True)  # The photo's border is no mask border.
+    opaque: Mask = np.all(sliding_window_view(padded, (3, 3)), axis=(2, 3))
+    for row, column in np.argwhere(any_masked):
+        top, left = row * side, column * side
+        tile = np.s_[top : top + side, left : left + side]
+        if opaque[row, column]:
+            yield tile, None
+            continue
+        y, x = max(top - margin, 0), max(left - margin, 0)
+        around = mask[y : top + side + margin, x : left + side + margin]
+        inner = np.s_[top - y : top - y + side, left - x : left - x + side]
+        yield tile, _feathered(around, radius_px=radius_px)[inner]
+
+
+def _tile_table(mask: Mask, side: int, of: Callable[..., NDArray[np.bool_]]) -> Mask:
+    """Apply np.any or np.all to each tile."""
+    rows = [of(mask[top : top + side], axis=0) for top in range(0, mask.shape[0], side)]
+    table = np.stack(rows)
+    columns = [of(table[:, left : left + side], axis=1) for left in range(0, mask.shape[1], side)]
+    return np.stack(columns, axis=1)
+
+
+def _feathered(mask: Mask, *, radius_px: int) -> NDArray[np.float32]:
+    """Return the opacity of :func:`feather_inside` of a part of a mask; its rim is not exact."""
+    if radius_px < 1:
+        return mask.astype(np.float32)
+    reach = _reach(radius_px)
+    squared = _squared_distance_inside(mask, reach=reach)
     distance = np.sqrt(squared, dtype=np.float32)
     thickness = np.sqrt(_box_maximum(squared, radius=reach), dtype=np.float32)
     ramp = np.minimum(np.float32(radius_px + 1), (thickness + 1) / 2)
-    opacity[window] = np.minimum(1.0, distance / ramp)
-    return opacity
+    return np.minimum(np.float32(1.0), distance / ramp)
+
+
+def _reach(radius_px: int) -> int:
+    """Distances and thicknesses beyond this make no difference."""
+    return 2 * radius_px + 1 if radius_px else 0
 
 
 def _squared_distance_inside(mask: Mask, *, reach: int) -> NDArray[np.uint16]:
@@ -110,22 +146,25 @@ def _squared_distance_inside(mask: Mask, *, reach: int) -> NDArray[np.uint16]:
     for axis in (0, 1):
         nearest = squared.copy()
         for offset in range(1, min(reach, mask.shape[axis])):
+            further = squared + np.uint16(offset**2)
             ahead, behind = _shifted(axis, offset)
-            np.minimum(nearest[behind], squared[ahead] + np.uint16(offset**2), out=nearest[behind])
-            np.minimum(nearest[ahead], squared[behind] + np.uint16(offset**2), out=nearest[ahead])
+            np.minimum(nearest[behind], further[ahead], out=nearest[behind])
+            np.minimum(nearest[ahead], further[behind], out=nearest[ahead])
         squared = nearest
     return squared
 
 
 def _box_maximum(values: NDArray[np.uint16], *, radius: int) -> NDArray[np.uint16]:
     """Maximum over the square of (2 radius + 1)^2 pixels around each pixel."""
+    values = np.pad(values, radius)
     for axis in (0, 1):
-        largest = values.copy()
-        for offset in range(1, min(radius + 1, values.shape[axis])):
-            ahead, behind = _shifted(axis, offset)
-            np.maximum(largest[behind], values[ahead], out=largest[behind])
-            np.maximum(largest[ahead], values[behind], out=largest[ahead])
-        values = largest
+        # Maxima over 2, 4, 8... pixels, then over two overlapping stretches of the last length.
+        length, whole = 1, 2 * radius + 1
+        while length < whole:
+            step = min(length, whole - length)
+            ahead, behind = _shifted(axis, step)
+            values = np.maximum(values[behind], values[ahead])
+            length += step
     return values
 
 

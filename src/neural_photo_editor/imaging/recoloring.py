@@ -14,6 +14,8 @@ SHADING_RANGE = (0.35, 1.8)
 DARK_OFFSET = 8.0
 """Added to luma (0..255), so that the noise of a nearly black region is not taken for shading."""
 
+_BAND_ROWS = 32  # painted at once: stays within the processor's cache
+
 
 def recolor(photo: NDArray[np.uint8], mask: Mask, color: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Give the masked pixels a color and keep their light and shade.
@@ -31,12 +33,30 @@ def recolor(photo: NDArray[np.uint8], mask: Mask, color: tuple[int, int, int]) -
     Returns:
         The painted photo, uint8, (H, W, 3); unchanged outside the mask.
     """
-    luma = photo[mask].astype(np.float32) @ LUMA + DARK_OFFSET
-    shading = np.clip(luma / luma.mean(), *SHADING_RANGE)[:, None]
-    target = np.asarray(color, dtype=np.float32)
-    highlight = np.maximum(shading - 1.0, 0.0) * (1.0 - target / 255.0)
-    paint = target * (np.minimum(shading, 1.0) + highlight)
-    paint *= target / np.maximum(paint.mean(axis=0), 1.0)
+    bands = [slice(top, top + _BAND_ROWS) for top in range(0, mask.shape[0], _BAND_ROWS)]
+    luma = np.concatenate([_luma(photo[band], mask[band]) for band in bands]) + DARK_OFFSET
+    shading = np.clip(luma / luma.mean(), *SHADING_RANGE, dtype=np.float32)
+    shade, highlight = np.minimum(shading, 1.0), np.maximum(shading - 1.0, 0.0)
+    mean_shade, mean_highlight = shade.mean(dtype=np.float64), highlight.mean(dtype=np.float64)
     painted = photo.copy()
-    painted[mask] = np.rint(np.clip(paint, 0.0, 255.0)).astype(np.uint8)
+    for channel, target in enumerate(color):
+        brightening = 1.0 - target / 255.0
+        mean_paint = target * (mean_shade + mean_highlight * brightening)
+        paint = shade + highlight * np.float32(brightening)
+        paint *= np.float32(target * target / max(mean_paint, 1.0))
+        values = np.rint(np.clip(paint, 0.0, 255.0, out=paint)).astype(np.uint8)
+        start = 0
+        for band in bands:
+            inside = mask[band]
+            end = start + int(np.count_nonzero(inside))
+            painted[band, :, channel][inside] = values[start:end]
+            start = end
     return painted
+
+
+def _luma(photo: NDArray[np.uint8], mask: Mask) -> NDArray[np.float32]:
+    """Return the luma of the masked pixels, float32, (n,), in 0..255."""
+    # Channel by channel: numpy picks single bytes several times as fast as groups of three.
+    red, green, blue = (photo[..., channel][mask] for channel in range(3))
+    luma: NDArray[np.float32] = red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+    return luma

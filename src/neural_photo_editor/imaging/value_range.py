@@ -1,7 +1,5 @@
 """The only owner of the two value ranges: uint8 in 0..255 on disk, float in [-1, 1] in models."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,15 +26,23 @@ def to_uint8(image: Tensor) -> Tensor:
     """
     if not image.is_floating_point():
         raise ValueError(f"expected a floating-point image in [-1, 1], got {image.dtype}")
-    return ((image.float() + 1.0) * 127.5).round_().clamp_(0.0, 255.0).to(torch.uint8)
+    scaled = image.float().add(1.0).mul_(127.5)
+    return scaled.round_().clamp_(0.0, 255.0).to(torch.uint8)
 
 
 def photo_to_tensor(photo: NDArray[np.uint8]) -> Tensor:
     """Turn a photo, uint8 (H, W, 3), into a model input, float32 (1, 3, H, W) in [-1, 1]."""
-    return to_model_range(photo).permute(2, 0, 1).unsqueeze(0).contiguous()
+    # Planes of bytes first: sorting floats into planes moves four times as much.
+    planes = np.empty((1, photo.shape[2], *photo.shape[:2]), np.uint8)
+    for channel in range(photo.shape[2]):
+        planes[0, channel] = photo[..., channel]
+    return to_model_range(torch.from_numpy(planes))
 
 
 def tensor_to_photo(image: Tensor) -> NDArray[np.uint8]:
     """Turn a model output, float (1, 3, H, W) in [-1, 1], into a photo, uint8 (H, W, 3)."""
-    photo: NDArray[Any] = to_uint8(image).squeeze(0).permute(1, 2, 0).contiguous().cpu().numpy()
+    planes = to_uint8(image).squeeze(0).cpu().numpy()
+    photo = np.empty((*planes.shape[1:], planes.shape[0]), np.uint8)
+    for channel, plane in enumerate(planes):
+        photo[..., channel] = plane
     return photo

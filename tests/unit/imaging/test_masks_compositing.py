@@ -6,9 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
+from neural_photo_editor.imaging import masks
 from neural_photo_editor.imaging.compositing import composite, paint_over
 from neural_photo_editor.imaging.geometry import choose_square
-from neural_photo_editor.imaging.masks import bounding_box, feather_inside, mask_to_model
+from neural_photo_editor.imaging.masks import (
+    bounding_box,
+    feather_inside,
+    feather_tiles,
+    mask_coverage,
+    mask_to_model,
+)
 from neural_photo_editor.imaging.recoloring import recolor
 
 
@@ -37,19 +44,23 @@ def test_a_single_pixel_marks_every_cell_it_touches(
     mask[row, column] = True
     crop = choose_square(height, width, must_contain=(row, column, row + 1, column + 1))
     small = mask_to_model(mask, crop, resolution=32)[0, 0].numpy()
-    top, left, bottom, right = crop.visible(32)
-    rows, columns = np.nonzero(small[top:bottom, left:right])
-    # Cell i of n covers [i * length / n, (i + 1) * length / n) of the crop.
-    for index, cells, length, position in (
-        (rows, bottom - top, crop.height, row - crop.top),
-        (columns, right - left, crop.width, column - crop.left),
+    # Cell i covers [i, i + 1) * side / 32 of the square; beyond the photo lie its reflections.
+    for axis, start, length, position in (
+        (1, crop.top, height, row),
+        (0, crop.left, width, column),
     ):
+        period = 2 * (length - 1)
+        shown = [
+            p for p in range(start - 1, start + crop.side + 1)
+            if min(p % period, period - p % period) == position
+        ]  # fmt: skip
         expected = {
             i
-            for i in range(cells)
-            if i * length < (position + 1) * cells and (i + 1) * length > position * cells
+            for i in range(32)
+            for p in shown
+            if i * crop.side < (p + 1 - start) * 32 and (i + 1) * crop.side > (p - start) * 32
         }
-        assert set(index.tolist()) == expected
+        assert set(np.flatnonzero(small.any(axis=axis)).tolist()) == expected
 
 
 def test_the_padding_mirrors_the_mask() -> None:
@@ -60,11 +71,49 @@ def test_the_padding_mirrors_the_mask() -> None:
     assert np.flatnonzero(small[:, 0]).tolist() == [15, 17]
 
 
+def test_coverage_is_the_share_of_masked_pixels() -> None:
+    mask = np.random.default_rng(0).random((64, 64)) < 0.5
+    crop = choose_square(64, 64)
+    shares = mask_coverage(mask, crop, resolution=16)[0, 0].numpy()
+    expected = mask.reshape(16, 4, 16, 4).mean(axis=(1, 3))
+    np.testing.assert_allclose(shares, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("radius", [1, 4, 9])
 def test_opacity_is_the_distance_to_the_border(radius: int) -> None:
     mask = _blob()
     expected = np.minimum(1.0, distance_transform_edt(mask) / (radius + 1))
     np.testing.assert_allclose(feather_inside(mask, radius_px=radius), expected, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    height=st.integers(1, 130), width=st.integers(1, 130), radius=st.integers(0, 7),
+    share=st.sampled_from([0.02, 0.3, 0.97, 1.0]), blocks=st.integers(1, 30),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_opacity_in_tiles_equals_that_of_the_whole_mask(
+    height: int, width: int, radius: int, share: float, blocks: int, seed: int
+) -> None:
+    coarse = np.random.default_rng(seed).random((height // blocks + 1, width // blocks + 1)) < share
+    mask = np.kron(coarse, np.ones((blocks, blocks), dtype=bool))[:height, :width]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masks, "_MIN_TILE", 8)
+        patch.setattr(masks, "_MARGINS_PER_TILE", 0)
+        tiled = feather_inside(mask, radius_px=radius)
+    np.testing.assert_array_equal(tiled, masks._feathered(mask, radius_px=radius))
+
+
+def test_only_tiles_at_the_border_are_computed() -> None:
+    mask = np.zeros((640, 640), dtype=bool)
+    mask[:, 128:] = True
+    mask[300, 500] = False
+    tiles = {(t[0].start, t[1].start): opacity for t, opacity in feather_tiles(mask, radius_px=1)}
+    assert {corner[1] for corner in tiles} == set(range(128, 640, 64))  # None left of the mask.
+    computed = {corner for corner, opacity in tiles.items() if opacity is not None}
+    along_the_edge = {(top, 128) for top in range(0, 640, 64)}
+    around_the_hole = {(top, left) for top in (192, 256, 320) for left in (384, 448, 512)}
+    assert computed == along_the_edge | around_the_hole
 
 
 def test_opacity_is_zero_outside_and_positive_inside() -> None:
@@ -133,6 +182,19 @@ def test_strokes_are_blended_by_their_alpha() -> None:
     assert painted[0].tolist() == [[100, 100, 100], [200, 0, 100], [150, 50, 100]]
 
 
+def test_strokes_of_many_bands_equal_the_formula() -> None:
+    rng = np.random.default_rng(2)
+    photo = rng.integers(0, 256, (100, 50, 3), dtype=np.uint8)
+    strokes = rng.integers(0, 256, (100, 50, 4), dtype=np.uint8)
+    strokes[:40, :, 3] = 0
+    strokes[60:, 10:, 3] = 0
+    alpha = strokes[..., 3:] / 255
+    expected = photo + alpha * (strokes[..., :3].astype(float) - photo)
+    assert np.abs(paint_over(photo, strokes) - expected).max() <= 0.501
+    clear = strokes[..., 3] == 0
+    np.testing.assert_array_equal(paint_over(photo, strokes)[clear], photo[clear])
+
+
 @pytest.mark.parametrize("color", [(200, 40, 40), (30, 60, 200), (230, 220, 200), (0, 0, 0)])
 def test_recoloring_keeps_the_shading(color: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(1)
@@ -146,6 +208,20 @@ def test_recoloring_keeps_the_shading(color: tuple[int, int, int]) -> None:
         before, after = photo[mask].sum(axis=1), painted[mask].sum(axis=1)
         assert np.corrcoef(before, after)[0, 1] > 0.9
         assert after.std() / after.mean() > 0.05
+
+
+def test_recoloring_equals_its_formula() -> None:
+    rng = np.random.default_rng(4)
+    photo = rng.integers(0, 256, (100, 80, 3), dtype=np.uint8)
+    mask = rng.random((100, 80)) < 0.4
+    target = np.array([160.0, 48.0, 80.0])
+    luma = photo[mask] @ np.array([0.299, 0.587, 0.114]) + 8.0
+    shading = np.clip(luma / luma.mean(), 0.35, 1.8)[:, None]
+    paint = np.minimum(shading, 1) + np.maximum(shading - 1, 0) * (1 - target / 255)
+    expected = (target * paint * target / (target * paint).mean(axis=0)).clip(0, 255)
+    painted = recolor(photo, mask, (160, 48, 80))
+    assert np.abs(painted[mask] - expected).max() <= 0.501
+    np.testing.assert_array_equal(painted[~mask], photo[~mask])
 
 
 def test_recoloring_a_black_region_gives_the_color() -> None:

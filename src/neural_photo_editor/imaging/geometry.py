@@ -22,7 +22,7 @@ from neural_photo_editor.imaging.value_range import to_model_range
 NEARLY_SQUARE = 1.1
 """Up to this ratio of long to short side the whole photo is the square."""
 
-BLOCKS_PER_PIXEL = 4
+BLOCKS_PER_PIXEL = 8
 """A photo is averaged in whole blocks first, at least this many to a pixel of the square."""
 
 _CHUNK = 32
@@ -163,8 +163,9 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 def cut_out(photo: NDArray[np.uint8] | Tensor, crop: SquareCrop, *, resolution: int) -> Tensor:
     """Return the square at model resolution, antialiased; :func:`put_back` is the inverse.
 
-    A large uint8 photo is averaged in whole blocks first and never turned into floats as a whole;
-    the result is within 0.02 of that of its tensor.
+    A large uint8 photo is averaged in whole blocks first and never turned into floats as a whole.
+    The result differs from that of its tensor by less than 0.01 in photographs, and reflections
+    lie up to 1/16 of a pixel elsewhere.
 
     Args:
         photo: the photo, uint8 (H, W, 3), or float (1, C, H, W) in [-1, 1].
@@ -311,16 +312,3 @@ def _block_means(photo: NDArray[np.uint8], block: int) -> NDArray[np.uint8]:
         for top in range(0, photo.shape[0], _CHUNK * block)
     ]
     return np.concatenate(bands)
-
-
-def fill_square(inner: Tensor, box: Box, *, resolution: int) -> Tensor:
-    """Place a (..., h, w) tensor in a square and fill the rest with its reflections.
-
-    Reflects as often as needed, so that any elongation works; a single row or column is repeated.
-    """
-    top, left, bottom, right = box
-    rows, columns = (
-        torch.from_numpy(np.pad(np.arange(end - start), (start, resolution - end), mode="reflect"))
-        for start, end in ((top, bottom), (left, right))
-    )
-    return inner[..., rows.to(inner.device), :][..., columns.to(inner.device)]

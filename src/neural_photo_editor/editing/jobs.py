@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neural_photo_editor.api.codec import DecodedPhoto
 from neural_photo_editor.api.errors import RequestError, internal_error
-from neural_photo_editor.api.schema import EditRequest, Request, Result, SegmentRequest
+from neural_photo_editor.api.schema import ImageFormat, Request, Result
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.editing.preparation import PreparedEdit
 from neural_photo_editor.editing.segmentation import LabelMap
@@ -22,15 +22,22 @@ class Job:
     """What is known of one request so far; a job with an error is left out of later stages.
 
     Attributes:
-        square: the edited square at model resolution, float, (1, 3, R, R).
-        image: the edited part of the photo, or the upscaled photo, uint8, (H, W, 3).
+        position: of the request among those that came together.
+        labels: the label map of the photo, uint8, (H, W).
+        image_format: file type of an edit's result.
+        squares: an edit's squares at model resolution, float, (1, 3, R, R), one per variation.
+        enlarged: the same after the upscaler, float, (1, 3, S, S); empty where not needed.
+        image: the upscaled photo, uint8, (H, W, 3).
     """
 
     request: Request
+    position: int = 0
     photo: DecodedPhoto | None = None
     labels: LabelMap | None = None
+    image_format: ImageFormat = "png"
     edit: PreparedEdit | None = None
-    square: Tensor | None = None
+    squares: Sequence[Tensor] = ()
+    enlarged: Sequence[Tensor] = ()
     image: Photo | None = None
     result: Result | None = None
     error: RequestError | None = None
@@ -42,10 +49,9 @@ class Job:
         return self.photo
 
     @property
-    def needs_labels(self) -> bool:
-        if isinstance(self.request, EditRequest):
-            return bool(self.request.regions)
-        return isinstance(self.request, SegmentRequest)
+    def prepared(self) -> PreparedEdit:
+        assert self.edit is not None
+        return self.edit
 
 
 def run_stage(name: str, stage: Callable[[Job], None], jobs: Sequence[Job]) -> None:
@@ -73,7 +79,8 @@ def run_batched_stage(
         error = internal_error()
     elapsed_ms = round((time.perf_counter() - start) * 1000.0, 3)
     for job in jobs:
-        job.error = error
+        # One that was canceled on the way has its own.
+        job.error = job.error or error
         job.timings_ms[name] = elapsed_ms
 
 

@@ -1,43 +1,40 @@
 """Requests in, results out: the whole editor behind one method, without any server in it."""
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, decode_photo, encode_png
+from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, decode_photo, encode_image
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import (
-    EditMetadata,
     EditRequest,
     EditResult,
     Request,
     Result,
-    SegmentMetadata,
     SegmentRequest,
-    SegmentResult,
-    UpscaleMetadata,
     UpscaleRequest,
-    UpscaleResult,
 )
 from neural_photo_editor.artifacts.bundle import ServingDefaults, load_bundle
 from neural_photo_editor.diffusion.masked_editing import masked_edit
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.editing.finishing import finish_edit
 from neural_photo_editor.editing.jobs import Job, answer, run_batched_stage, run_stage
-from neural_photo_editor.editing.preparation import PreparedEdit, prepare_edit
-from neural_photo_editor.editing.segmentation import segment_photos, summarize_regions
+from neural_photo_editor.editing.preparation import prepare_edit
+from neural_photo_editor.editing.progress import OnProgress, report_steps
+from neural_photo_editor.editing.results import (
+    choose_format,
+    edit_result,
+    segment_result,
+    upscale_result,
+)
+from neural_photo_editor.editing.segmentation import LabelMap, segment_photos
 from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
-from neural_photo_editor.imaging.compositing import Photo, composite
-from neural_photo_editor.imaging.edit_transfer import transfer_edit_
-from neural_photo_editor.imaging.geometry import Box, SquareCrop, put_back, resize
-from neural_photo_editor.imaging.masks import MAX_FEATHER_PX, mask_coverage
-from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo, to_model_range
-
-TRANSFER_WINDOW = 1 / 4
-"""Side of the windows in which a color change is fitted, as a share of the square's side."""
+from neural_photo_editor.imaging.compositing import Photo
+from neural_photo_editor.imaging.masks import MAX_FEATHER_PX
 
 
 class EditPipeline:
@@ -107,20 +104,28 @@ class EditPipeline:
             device=device,
         )
 
-    def run(self, requests: Sequence[Request]) -> list[Result | RequestError]:
+    def run(
+        self, requests: Sequence[Request], on_progress: OnProgress | None = None
+    ) -> list[Result | RequestError]:
         """Answer every request, in order; a bad one gets its error and harms no other.
 
-        Photos that need labels share one segmenter call, and edits share the denoiser's calls,
-        whatever their strengths, steps and masks.
+        Edits are denoised together, whatever their strengths, steps and masks.
+
+        Args:
+            requests: any number of each kind.
+            on_progress: told of every step of every edit, by the request's position; returning
+                False cancels that edit, which is then answered with a RequestError.
         """
-        jobs = [Job(request) for request in requests]
-        edits = [job for job in jobs if isinstance(job.request, EditRequest)]
-        upscales = [job for job in jobs if isinstance(job.request, UpscaleRequest)]
+        jobs = [Job(request, position) for position, request in enumerate(requests)]
+        segments, edits, upscales = (
+            [job for job in jobs if isinstance(job.request, kind)]
+            for kind in (SegmentRequest, EditRequest, UpscaleRequest)
+        )
         with torch.inference_mode():
             run_stage("decode", self._decode, jobs)
-            run_batched_stage("segment", self._segment, [j for j in jobs if j.needs_labels])
+            run_stage("segment", self._segment, [*segments, *edits])
             run_stage("prepare", self._prepare, edits)
-            run_batched_stage("diffuse", self._diffuse, edits)
+            run_batched_stage("diffuse", partial(self._diffuse, on_progress=on_progress), edits)
             run_stage("upscale", self._enlarge, edits)
             run_stage("upscale", self._upscale, upscales)
             run_stage("encode", self._finish, jobs)
@@ -145,143 +150,99 @@ class EditPipeline:
                 remedy=f"scale the photo down to at most {most:,} pixels",
             )
 
-    def _segment(self, jobs: Sequence[Job]) -> None:
-        labels = segment_photos(
-            self.segmenter,
-            [job.decoded.rgb for job in jobs],
-            resolution=self.segmenter_resolution,
-            device=self.device,
+    def _segment(self, job: Job) -> None:
+        job.labels = self._label(job.decoded.rgb)
+
+    def _label(self, photo: Photo) -> LabelMap:
+        # One by one: on a CPU a network's sums depend on the batch, and labels must not.
+        (labels,) = segment_photos(
+            self.segmenter, [photo], resolution=self.segmenter_resolution, device=self.device
         )
-        for job, label_map in zip(jobs, labels, strict=True):
-            job.labels = label_map
+        return labels
 
     def _prepare(self, job: Job) -> None:
         assert isinstance(job.request, EditRequest)
+        job.image_format = choose_format(job.request, job.decoded)
+        assert job.labels is not None
         job.edit = prepare_edit(
             job.request,
             job.decoded,
             labels=job.labels,
+            segment=self._label,
             schedule=self.schedule,
             defaults=self.defaults,
             limits=self.limits,
             resolution=self.resolution,
         )
 
-    def _diffuse(self, jobs: Sequence[Job]) -> None:
-        edits = [job.edit for job in jobs if job.edit is not None]
+    def _diffuse(self, jobs: Sequence[Job], *, on_progress: OnProgress | None) -> None:
+        edits = [job.prepared for job in jobs for _ in job.prepared.plans]
+        start = None
+        if any(edit.start is not None for edit in edits):
+            at_once = edits[0].model_mask.long().fill_(self.schedule.num_timesteps)
+            starts = [at_once if edit.start is None else edit.start for edit in edits]
+            start = torch.cat(starts).to(self.device)
+        on_step = None
+        if on_progress is not None:
+            on_step = report_steps(jobs, on_progress, schedule=self.schedule)
         squares = masked_edit(
             self.denoiser,
             torch.cat([edit.u_0 for edit in edits]).to(self.device),
             x_0=torch.cat([edit.x_0 for edit in edits]).to(self.device),
             mask=torch.cat([edit.model_mask for edit in edits]).to(self.device),
-            plans=[edit.plan for edit in edits],
+            plans=[plan for job in jobs for plan in job.prepared.plans],
             schedule=self.schedule,
+            start=start,
+            on_step=on_step,
         )
-        for job, square in zip(jobs, torch.split(squares, 1), strict=True):
-            job.square = square
+        counts = [len(job.prepared.plans) for job in jobs]
+        for job, own in zip(jobs, torch.split(squares, counts), strict=True):
+            job.squares = torch.split(own, 1)
 
     def _enlarge(self, job: Job) -> None:
-        assert job.square is not None
-        assert job.edit is not None
-        crop = job.edit.crop
-        if job.edit.painted is not None:
-            pixels = self._recolored(job.edit.painted, job.edit, square=job.square)
-        else:
-            square = enlarge_square(self.upscaler, job.square, scale=self.scale, side=crop.side)
-            pixels = put_back(square, crop)
-        # 8 bits at once: the floats of every large photo of a batch would not fit into memory.
-        job.image = tensor_to_photo(pixels)
-
-    def _recolored(self, painted: Photo, edit: PreparedEdit, *, square: Tensor) -> Tensor:
-        """Return the painted photo's own pixels, colored as the model changed the paint."""
-        top, left, bottom, right = edit.crop.box
-        rows, columns = _rows_and_columns(edit.crop.visible(self.resolution))
-        coverage = mask_coverage(edit.mask, edit.crop, resolution=self.resolution)
-        return transfer_edit_(
-            photo_to_tensor(painted[top:bottom, left:right]).to(self.device),
-            before=edit.u_0.to(self.device)[..., rows, columns],
-            after=square[..., rows, columns],
-            weight=coverage.to(self.device)[..., rows, columns],
-            radius=max(1, round(TRANSFER_WINDOW * self.resolution / 2)),
-        )
+        edit = job.prepared
+        if edit.detail != "photo":
+            job.enlarged = [
+                enlarge_square(self.upscaler, square, scale=self.scale, side=edit.crop.side).cpu()
+                for square in job.squares
+            ]
 
     def _upscale(self, job: Job) -> None:
-        low = photo_to_tensor(job.decoded.rgb).to(self.device)
-        job.image = tensor_to_photo(upscale_in_tiles(self.upscaler, low, scale=self.scale))
+        job.image = upscale_in_tiles(
+            self.upscaler, job.decoded.rgb, scale=self.scale, device=self.device
+        )
 
     def _finish(self, job: Job) -> None:
+        digest = self.bundle_digest
         if isinstance(job.request, SegmentRequest):
-            job.result = self._segment_result(job)
+            assert job.labels is not None
+            job.result = segment_result(job.labels, bundle_digest=digest)
         elif isinstance(job.request, UpscaleRequest):
-            job.result = self._upscale_result(job)
+            assert job.image is not None
+            job.result = upscale_result(
+                job.image, job.decoded, scale=self.scale, bundle_digest=digest
+            )
         else:
             job.result = self._edit_result(job)
 
-    # Results.
-
-    def _segment_result(self, job: Job) -> SegmentResult:
-        assert job.labels is not None
-        height, width = job.labels.shape
-        metadata = SegmentMetadata(
-            width=width,
-            height=height,
-            bundle_digest=self.bundle_digest,
-            regions=summarize_regions(job.labels),
-        )
-        return SegmentResult(image=encode_png(job.labels), metadata=metadata)
-
-    def _upscale_result(self, job: Job) -> UpscaleResult:
-        assert job.image is not None
-        photo = job.image
-        height, width = photo.shape[:2]
-        metadata = UpscaleMetadata(
-            width=width, height=height, bundle_digest=self.bundle_digest, scale=self.scale
-        )
-        alpha = None
-        if job.decoded.alpha is not None:
-            alpha = _resize_alpha(job.decoded.alpha, (height, width))
-        image = encode_png(photo, alpha=alpha, icc_profile=job.decoded.icc_profile)
-        return UpscaleResult(image=image, metadata=metadata)
-
     def _edit_result(self, job: Job) -> EditResult:
-        assert job.image is not None
-        assert job.edit is not None
-        photo, edit = job.decoded, job.edit
-        top, left, bottom, right = edit.crop.box
-        edited = photo.rgb.copy()
-        edited[top:bottom, left:right] = job.image
-        result = composite(photo.rgb, edited, edit.mask, feather_px=edit.feather_px)
-        height, width = photo.size
-        metadata = EditMetadata(
-            width=width,
-            height=height,
+        photo, edit = job.decoded, job.prepared
+        images = []
+        # One after the other: a large photo and one copy of it are enough to hold.
+        for square, enlarged in zip_longest(job.squares, job.enlarged):
+            finished = finish_edit(photo.rgb, edit, square=square, enlarged=enlarged)
+            images.append(
+                encode_image(
+                    finished,
+                    format=job.image_format,
+                    alpha=photo.alpha,
+                    icc_profile=photo.icc_profile,
+                )
+            )
+        return edit_result(
+            edit,
+            images,
+            size=photo.size,
+            image_format=job.image_format,
             bundle_digest=self.bundle_digest,
-            seed=edit.plan.seed,
-            sampler=edit.plan.sampler,
-            steps=edit.plan.steps,
-            resamples=edit.plan.resamples,
-            timestep=edit.plan.t0,
-            strength=round(edit.strength, 6),
-            mask_pixels=int(edit.mask.sum()),
-            detail=edit.detail,
-            crop=_square_box(edit.crop),
         )
-        image = encode_png(result, alpha=photo.alpha, icc_profile=photo.icc_profile)
-        return EditResult(image=image, metadata=metadata)
-
-
-def _resize_alpha(alpha: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    channels = resize(to_model_range(alpha)[None, None].expand(1, 3, -1, -1), size)
-    return tensor_to_photo(channels)[..., 0]
-
-
-def _rows_and_columns(box: Box) -> tuple[slice, slice]:
-    top, left, bottom, right = box
-    return slice(top, bottom), slice(left, right)
-
-
-def _square_box(crop: SquareCrop) -> tuple[int, int, int, int]:
-    """Return (left, top, right, bottom) of the square in photo pixels."""
-    top = crop.top - (crop.side - crop.height) // 2
-    left = crop.left - (crop.side - crop.width) // 2
-    return left, top, left + crop.side, top + crop.side

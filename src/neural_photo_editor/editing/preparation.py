@@ -1,39 +1,41 @@
-"""From a request and its photo to what the diffusion model needs: mask, paint, square, plan."""
+"""From a request and its photo to what the diffusion model needs: mask, paint, square, plans."""
 
-import secrets
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, decode_mask, decode_strokes
+from neural_photo_editor.api.codec import (
+    DecodedPhoto,
+    ImageLimits,
+    decode_mask,
+    decode_photo,
+    decode_strokes,
+)
 from neural_photo_editor.api.errors import RequestError
-from neural_photo_editor.api.schema import MAX_EVALUATIONS, DetailSource, EditRequest
+from neural_photo_editor.api.schema import Blend, DetailSource, EditRequest
 from neural_photo_editor.artifacts.bundle import ServingDefaults
-from neural_photo_editor.common.regions import REGION_NAMES, region_id
 from neural_photo_editor.diffusion.edit_plan import EditPlan
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.editing.face_finding import Alignment, Face, choose_work_square
+from neural_photo_editor.editing.face_regions import Segment, find_edited_face, mark_regions
+from neural_photo_editor.editing.planning import (
+    choose_blend,
+    choose_detail,
+    plan_edit,
+    plan_starts,
+)
 from neural_photo_editor.editing.segmentation import LabelMap
+from neural_photo_editor.editing.windows import rows_and_columns
 from neural_photo_editor.imaging.compositing import Photo, paint_over
-from neural_photo_editor.imaging.geometry import SquareCrop, choose_square, cut_out
+from neural_photo_editor.imaging.edit_transfer import LUMA
+from neural_photo_editor.imaging.geometry import Box, SquareCrop, cut_out
 from neural_photo_editor.imaging.masks import Mask, bounding_box, mask_to_model
 from neural_photo_editor.imaging.recoloring import recolor
-from neural_photo_editor.imaging.value_range import photo_to_tensor
-
-FILL_STRENGTH = 1.0
-"""Default strength without paint: what the mask covers is to be replaced, not kept."""
-
-FILL_RESAMPLES = 5
-"""Default number of repetitions without paint: nothing but the surroundings says what fits."""
-
-TRANSFER_STRENGTH = 0.5
-"""Up to here recoloring keeps the photo's own detail: a stronger edit is to draw new detail."""
 
 REGION_FEATHER_PX = 1
 """Soft edge of masks that are regions: theirs are real edges, and a rim left as it was shows."""
-
-_DRAWN_SEEDS = 2**32
 
 
 @dataclass(frozen=True)
@@ -42,145 +44,124 @@ class PreparedEdit:
 
     Attributes:
         mask: bool, (H, W), of the whole photo.
+        box: the mask's bounding box.
+        face: the face the square was chosen for, if any was found.
         crop: the square of the photo the model works on.
-        plan: start, steps, sampler and seed.
-        strength: the plan's start on the 0..1 scale.
-        detail: where the result's fine detail comes from: "photo" or "model".
+        plans: start, steps, sampler and seed of each variation.
+        strength: the plans' start on the 0..1 scale.
+        detail: where the result's fine detail comes from: "photo", "model" or "mixed".
+        blend: how it is put into the photo: "feather" or "gradient".
         feather_px: width of the soft edge inside the mask, in pixels of the photo.
-        painted: the whole photo with its paint, uint8, (H, W, 3), where its pixels are to stay.
+        painted: the photo with its paint, uint8, within ``box``, where its pixels are to stay.
         x_0, u_0: the square of the photo and of the painted photo, float, (1, 3, R, R).
         model_mask: bool, (1, 1, R, R).
+        start: timestep at which each pixel joins, int64, (1, 1, R, R), or None: all at once.
     """
 
     mask: Mask
+    box: Box
+    face: Face | None
     crop: SquareCrop
-    plan: EditPlan
+    plans: tuple[EditPlan, ...]
     strength: float
     detail: DetailSource
+    blend: Blend
     feather_px: int
     painted: Photo | None
     x_0: Tensor
     u_0: Tensor
     model_mask: Tensor
+    start: Tensor | None
 
 
 def prepare_edit(
     request: EditRequest,
     photo: DecodedPhoto,
     *,
-    labels: LabelMap | None,
+    labels: LabelMap,
+    segment: Segment,
     schedule: NoiseSchedule,
     defaults: ServingDefaults,
     limits: ImageLimits,
     resolution: int,
 ) -> PreparedEdit:
-    """Turn a request into a :class:`PreparedEdit`; ``labels`` is needed when it names regions.
+    """Turn a request into a :class:`PreparedEdit`.
+
+    Args:
+        labels: the label map of the photo.
+        segment: labels parts of the photo that need a second look.
 
     Raises:
         RequestError: 422 when something in the request does not fit the photo or the schedule.
     """
-    size = photo.size
-    has_paint = request.strokes is not None or request.color is not None
-    plan, strength = plan_edit(request, schedule=schedule, defaults=defaults, has_paint=has_paint)
+    plans, strength = plan_edit(request, schedule=schedule, defaults=defaults)
+    alignment = Alignment(
+        center_x=defaults.face_center_x,
+        center_y=defaults.face_center_y,
+        height=defaults.face_height,
+    )
     strokes = None
     if request.strokes is not None:
-        strokes = decode_strokes(request.strokes, size=size, limits=limits)
-    mask = _edit_mask(request, size=size, labels=labels, strokes=strokes, limits=limits)
-    painted = _painted_photo(request, photo.rgb, mask=mask, strokes=strokes)
-    detail = _detail_source(request, strength=strength)
-    crop = choose_square(*size, must_contain=bounding_box(mask))
+        strokes = decode_strokes(request.strokes, size=photo.size, limits=limits)
+    mask = None
+    if not request.regions:
+        mask = _given_mask(request, size=photo.size, strokes=strokes, limits=limits)
+    face = find_edited_face(photo.rgb, labels, mask=mask, segment=segment, alignment=alignment)
+    if mask is None:
+        mask = mark_regions(
+            request.regions, photo.rgb, labels, face=face, segment=segment, alignment=alignment
+        )
+    _check_strokes(strokes, mask)
+    box = bounding_box(mask)
+    assert box is not None  # Empty masks and absent regions were refused.
+    crop = choose_work_square(*photo.size, face, alignment=alignment, must_contain=box)
+    x_0 = cut_out(photo.rgb, crop, resolution=resolution)
+    painted = _paint(request, photo.rgb, mask=mask, box=box, strokes=strokes)
+    detail = choose_detail(request, strength=strength)
     return PreparedEdit(
         mask=mask,
+        box=box,
+        face=face,
         crop=crop,
-        plan=plan,
+        plans=plans,
         strength=strength,
         detail=detail,
+        blend=choose_blend(request, whole_photo=bool(mask.all())),
         feather_px=min(defaults.feather_px, REGION_FEATHER_PX)
         if request.regions
         else defaults.feather_px,
-        painted=painted if detail == "photo" else None,
-        x_0=cut_out(photo_to_tensor(photo.rgb), crop, resolution=resolution),
-        u_0=cut_out(photo_to_tensor(painted), crop, resolution=resolution),
+        painted=None if detail == "model" else _cropped(painted, box, keep=painted is photo.rgb),
+        x_0=x_0,
+        u_0=x_0 if painted is photo.rgb else cut_out(painted, crop, resolution=resolution),
         model_mask=mask_to_model(mask, crop, resolution=resolution),
+        start=_start_map(
+            request,
+            photo.size,
+            crop,
+            strength=strength,
+            schedule=schedule,
+            limits=limits,
+            resolution=resolution,
+        ),
     )
 
 
-def plan_edit(
-    request: EditRequest, *, schedule: NoiseSchedule, defaults: ServingDefaults, has_paint: bool
-) -> tuple[EditPlan, float]:
-    """Choose start, steps, sampler and seed; return the plan and its strength.
-
-    What the request leaves open comes from the bundle's defaults, except that an edit without
-    paint (filling, erasing) starts at FILL_STRENGTH. Default steps never exceed the start.
-
-    Raises:
-        RequestError: 422 when timestep or steps do not fit the schedule.
-    """
-    total = schedule.num_timesteps
-    if request.timestep is not None:
-        if request.timestep > total:
-            raise RequestError(
-                422,
-                f"timestep {request.timestep} is beyond the model's last, {total}",
-                field="timestep",
-                remedy=f"send a whole number from 1 to {total}, or a strength from 0 to 1",
-            )
-        t0 = request.timestep
-        strength = schedule.strength_for_timestep(t0)
-    else:
-        default = defaults.strength if has_paint else FILL_STRENGTH
-        strength = default if request.strength is None else request.strength
-        t0 = schedule.timestep_for_strength(strength)
-    steps = min(defaults.steps, t0) if request.steps is None else request.steps
-    resamples = request.resamples or (1 if has_paint else FILL_RESAMPLES)
-    if steps * resamples > MAX_EVALUATIONS:
-        raise RequestError(
-            422,
-            f"{steps} steps of {resamples} evaluations each are more than {MAX_EVALUATIONS}",
-            field="steps" if request.resamples is None else "resamples",
-            remedy=f"send at most {MAX_EVALUATIONS // resamples} steps, or fewer resamples",
-        )
-    if steps > t0:
-        raise RequestError(
-            422,
-            f"{steps} steps do not fit: this edit starts at timestep {t0}",
-            field="steps",
-            remedy=f"send 1 to {t0} steps, or a higher strength",
-        )
-    seed = secrets.randbelow(_DRAWN_SEEDS) if request.seed is None else request.seed
-    sampler = request.sampler or defaults.sampler
-    # The stronger the edit, the less it owes to the paint; without paint it owes it nothing.
-    fidelity = min(1.0, 2.0 * (1.0 - strength)) if has_paint else 0.0
-    plan = EditPlan(
-        t0=t0, steps=steps, sampler=sampler, seed=seed, resamples=resamples, color_fidelity=fidelity
-    )
-    return plan, strength
-
-
-def _detail_source(request: EditRequest, *, strength: float) -> DetailSource:
-    """A color leaves the structure as it is, so the photo has better detail than any model."""
-    if request.detail is not None:
-        return request.detail
-    recolors = request.color is not None and strength <= TRANSFER_STRENGTH
-    return "photo" if recolors else "model"
-
-
-def _edit_mask(
+def _given_mask(
     request: EditRequest,
     *,
     size: tuple[int, int],
-    labels: LabelMap | None,
     strokes: NDArray[np.uint8] | None,
     limits: ImageLimits,
 ) -> Mask:
-    if request.mask is not None:
-        mask: Mask = decode_mask(request.mask, size=size, limits=limits)
-    elif request.regions:
-        assert labels is not None
-        mask = _region_mask(request.regions, labels)
-    else:
+    """Return the request's mask, or the painted pixels of its strokes."""
+    if request.mask is None:
         assert strokes is not None  # The schema refuses requests that mark nothing.
         return strokes[..., 3] > 0
+    mask: Mask = decode_mask(request.mask, size=size, limits=limits)
+    return mask
+
+
+def _check_strokes(strokes: NDArray[np.uint8] | None, mask: Mask) -> None:
     if strokes is not None and not (mask & (strokes[..., 3] > 0)).any():
         raise RequestError(
             422,
@@ -188,30 +169,58 @@ def _edit_mask(
             field="strokes",
             remedy="paint inside the mask, or send the strokes alone: they are a mask themselves",
         )
-    return mask
 
 
-def _region_mask(regions: tuple[str, ...], labels: LabelMap) -> Mask:
-    present = [REGION_NAMES[i] for i in np.unique(labels)]
-    absent = [name for name in regions if name not in present]
-    if absent:
-        raise RequestError(
-            422,
-            f"this photo shows no {' and no '.join(absent)}",
-            field="regions",
-            remedy=f"choose from those found: {', '.join(present)}; or send a mask",
-        )
-    mask: Mask = np.isin(labels, [region_id(name) for name in regions])
-    return mask
-
-
-def _painted_photo(
-    request: EditRequest, photo: Photo, *, mask: Mask, strokes: NDArray[np.uint8] | None
+def _paint(
+    request: EditRequest,
+    photo: Photo,
+    *,
+    mask: Mask,
+    box: Box,
+    strokes: NDArray[np.uint8] | None,
 ) -> Photo:
     """Return the photo with paint inside the mask; without paint, the photo itself."""
+    if strokes is None and request.color is None:
+        return photo
+    window = rows_and_columns(box)
+    painted = photo.copy()
     if strokes is not None:
-        return np.where(mask[..., None], paint_over(photo, strokes), photo)
-    if request.color is not None:
+        inside = mask[window][..., None]
+        np.copyto(painted[window], paint_over(photo[window], strokes[window]), where=inside)
+    elif request.color is not None:
         red, green, blue = bytes.fromhex(request.color[1:])
-        return recolor(photo, mask, (red, green, blue))
-    return photo
+        painted[window] = recolor(photo[window], mask[window], (red, green, blue))
+    return painted
+
+
+def _cropped(painted: Photo, box: Box, *, keep: bool) -> Photo:
+    """Return the photo within a box: a view of one that is kept anyway, else a copy of its own."""
+    window = painted[rows_and_columns(box)]
+    return window if keep else window.copy()
+
+
+def _start_map(
+    request: EditRequest,
+    size: tuple[int, int],
+    crop: SquareCrop,
+    *,
+    strength: float,
+    schedule: NoiseSchedule,
+    limits: ImageLimits,
+    resolution: int,
+) -> Tensor | None:
+    """Read the strength map into the timestep at which each pixel of the square joins."""
+    if request.strength_map is None:
+        return None
+    given = decode_photo(request.strength_map, field="strength_map", limits=limits)
+    if given.size != size:
+        raise RequestError(
+            422,
+            f"the strength map measures {given.size[1]} x {given.size[0]} pixels, "
+            f"the photo {size[1]} x {size[0]} (after its EXIF rotation)",
+            field="strength_map",
+            remedy=f"send a strength map of exactly {size[1]} x {size[0]} pixels",
+        )
+    square = cut_out(given.rgb, crop, resolution=resolution)
+    gray = (square * square.new_tensor(LUMA).reshape(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    return plan_starts((gray + 1.0) / 2.0, strength=strength, schedule=schedule)

@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from neural_photo_editor.imaging.compositing import Photo
+from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo
 
 Upscaler = Callable[[Tensor], Tensor]
 """float (N, 3, H, W) in [-1, 1] -> (N, 3, scale * H, scale * W)."""
@@ -19,37 +23,46 @@ MAX_LEARNED_SIDE = 1024
 
 
 def upscale_in_tiles(
-    upscaler: Upscaler, low: Tensor, *, scale: int, tile: int = TILE, context: int = CONTEXT
-) -> Tensor:
-    """Upscale an image of any size in bounded memory.
+    upscaler: Upscaler,
+    photo: Photo,
+    *,
+    scale: int,
+    device: torch.device | str = "cpu",
+    tile: int = TILE,
+    context: int = CONTEXT,
+) -> Photo:
+    """Upscale a photo of any size; beside photo and result, memory is that of one tile.
 
     The result equals that of a single call when ``context`` covers the network's receptive field,
-    up to rounding and to what the network does at the image's border.
+    up to rounding and to what the network does at the photo's border.
 
     Args:
         upscaler: the network.
-        low: float, (1, 3, H, W), in [-1, 1], on the device of the network.
+        photo: uint8, (H, W, 3).
         scale: the network's factor.
-        tile: side of the tiles, in pixels of ``low``.
+        device: device of the network.
+        tile: side of the tiles, in pixels of ``photo``.
         context: pixels around each tile that the network sees too.
 
     Returns:
-        float32, (1, 3, scale * H, scale * W), in [-1, 1], on the CPU.
+        uint8, (scale * H, scale * W, 3).
     """
-    height, width = low.shape[-2:]
-    high = torch.empty((1, 3, height * scale, width * scale))
+    height, width = photo.shape[:2]
+    high = np.empty((height * scale, width * scale, 3), dtype=np.uint8)
     for top in range(0, height, tile):
         for left in range(0, width, tile):
             bottom, right = min(top + tile, height), min(left + tile, width)
             y, x = max(top - context, 0), max(left - context, 0)
-            seen = low[..., y : bottom + context, x : right + context]
+            seen = photo_to_tensor(photo[y : bottom + context, x : right + context]).to(device)
             enlarged = upscaler(seen)[
                 ...,
                 (top - y) * scale : (bottom - y) * scale,
                 (left - x) * scale : (right - x) * scale,
             ]
-            high[..., top * scale : bottom * scale, left * scale : right * scale] = enlarged
-    return high.clamp_(-1.0, 1.0)
+            high[top * scale : bottom * scale, left * scale : right * scale] = tensor_to_photo(
+                enlarged
+            )
+    return high
 
 
 def enlarge_square(upscaler: Upscaler, square: Tensor, *, scale: int, side: int) -> Tensor:

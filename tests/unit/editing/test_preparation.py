@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, encode_png
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import EditRequest
 from neural_photo_editor.artifacts.bundle import ServingDefaults
-from neural_photo_editor.diffusion.edit_plan import EditPlan
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
-from neural_photo_editor.editing.preparation import PreparedEdit, plan_edit, prepare_edit
+from neural_photo_editor.editing.preparation import PreparedEdit, prepare_edit
 
 SCHEDULE = NoiseSchedule.linear()
 DEFAULTS = ServingDefaults(
@@ -64,6 +64,7 @@ def _prepare(**fields: Any) -> PreparedEdit:
         request,
         photo,
         labels=_labels(),
+        segment=lambda photo: np.zeros(photo.shape[:2], dtype=np.uint8),
         schedule=SCHEDULE,
         defaults=DEFAULTS,
         limits=ImageLimits(),
@@ -71,83 +72,9 @@ def _prepare(**fields: Any) -> PreparedEdit:
     )
 
 
-def _plan(*, has_paint: bool = True, **fields: Any) -> tuple[int, int, str, float]:
-    request = EditRequest(photo=b"x", mask=b"x", **fields)
-    plan, strength = plan_edit(request, schedule=SCHEDULE, defaults=DEFAULTS, has_paint=has_paint)
-    return plan.t0, plan.steps, plan.sampler, strength
-
-
-def test_defaults_fill_what_is_left_open() -> None:
-    t0 = SCHEDULE.timestep_for_strength(0.4)
-    assert _plan() == (t0, 50, "ddim", 0.4)
-
-
-def test_filling_starts_from_almost_pure_noise() -> None:
-    t0, _, _, strength = _plan(has_paint=False)
-    assert strength == 1.0
-    assert t0 == SCHEDULE.timestep_for_strength(1.0)
-
-
-def test_paint_keeps_its_colors_the_less_the_stronger_the_edit_and_fills_keep_none() -> None:
-    def plan(**fields: Any) -> EditPlan:
-        return _prepare(mask=_mask_png(), **fields).plan
-
-    assert plan(color="#ff0000", strength=0.3).color_fidelity == 1.0
-    assert plan(color="#ff0000", strength=0.8).color_fidelity == pytest.approx(0.4)
-    assert plan(color="#ff0000", strength=1.0).color_fidelity == 0.0
-    assert plan(strength=0.3).color_fidelity == 0.0
-
-
-def test_fills_are_resampled_and_paint_is_not_unless_asked() -> None:
-    assert _prepare(mask=_mask_png()).plan.resamples == 5
-    assert _prepare(mask=_mask_png(), color="#ff0000").plan.resamples == 1
-    assert _prepare(mask=_mask_png(), resamples=2).plan.resamples == 2
-    assert _prepare(mask=_mask_png(), color="#ff0000", resamples=2).plan.resamples == 2
-
-
-@pytest.mark.parametrize(
-    ("fields", "named"), [({"steps": 400}, "steps"), ({"steps": 100, "resamples": 11}, "resamples")]
-)
-def test_too_many_evaluations_are_refused(fields: dict[str, Any], named: str) -> None:
-    with pytest.raises(RequestError, match="more than 1000") as caught:
-        _prepare(mask=_mask_png(), **fields)
-    assert (caught.value.status, caught.value.field) == (422, named)
-
-
 def test_the_edge_of_regions_is_hardly_softened() -> None:
     assert _prepare(mask=_mask_png()).feather_px == 3
     assert _prepare(regions=("hair",)).feather_px == 1
-
-
-def test_requested_values_win_over_defaults() -> None:
-    assert _plan(strength=0.0, steps=7, sampler="ddpm") == (67, 7, "ddpm", 0.0)
-    t0, steps, _, strength = _plan(timestep=200, has_paint=False)
-    assert (t0, steps) == (200, 50)
-    assert strength == SCHEDULE.strength_for_timestep(200)
-    assert _plan(timestep=9)[:2] == (9, 9)
-
-
-def test_seeds_are_kept_or_drawn() -> None:
-    assert _prepare(regions=("hair",), seed=0).plan.seed == 0
-    drawn = {_prepare(regions=("hair",)).plan.seed for _ in range(4)}
-    assert len(drawn) == 4
-
-
-@pytest.mark.parametrize(
-    ("fields", "field", "remedy"),
-    [
-        ({"timestep": 501}, "timestep", "from 1 to 500"),
-        ({"timestep": 20, "steps": 21}, "steps", "1 to 20 steps"),
-        ({"strength": 0.0, "steps": 68}, "steps", "1 to 67 steps"),
-    ],
-)
-def test_plans_that_do_not_fit_the_schedule(
-    fields: dict[str, Any], field: str, remedy: str
-) -> None:
-    with pytest.raises(RequestError, match=remedy) as caught:
-        _plan(**fields)
-    assert caught.value.status == 422
-    assert caught.value.field == field
 
 
 def test_regions_become_the_mask() -> None:
@@ -211,3 +138,41 @@ def test_masks_of_another_size_are_refused_with_both_sizes() -> None:
 def test_empty_masks_are_refused() -> None:
     with pytest.raises(RequestError, match="empty"):
         _prepare(mask=_png(np.zeros((HEIGHT, WIDTH), dtype=np.uint8)))
+
+
+def _map_png(gray: np.ndarray) -> bytes:
+    return _png(gray.astype(np.uint8))
+
+
+def test_a_strength_map_says_when_each_pixel_joins() -> None:
+    gray = np.zeros((HEIGHT, WIDTH))
+    gray[:, WIDTH // 2 :] = 255
+    edit = _prepare(mask=_mask_png(), strength=0.6, strength_map=_map_png(gray))
+    assert edit.start is not None
+    assert (edit.start.dtype, edit.start.shape) == (torch.int64, (1, 1, 40, 40))
+    # The square is the photo's central 40 x 40 pixels.
+    assert (edit.start[..., : WIDTH // 2 - 1] == 0).all()
+    assert (edit.start[..., WIDTH // 2 + 1 :] == edit.plans[0].t0).all()
+    assert _prepare(mask=_mask_png()).start is None
+
+
+def test_strength_maps_of_another_size_are_refused() -> None:
+    with pytest.raises(RequestError, match="50 x 60") as caught:
+        _prepare(mask=_mask_png(), strength_map=_map_png(np.full((60, 50), 9)))
+    assert caught.value.field == "strength_map"
+
+
+def test_painted_pixels_are_kept_of_the_masks_box_alone_and_only_if_needed() -> None:
+    edit = _prepare(mask=_mask_png(), color="#ff0000", detail="photo")
+    assert edit.box == (30, 10, 40, 25)
+    assert edit.painted is not None
+    assert edit.painted.shape == (10, 15, 3)
+    assert _prepare(mask=_mask_png(), color="#ff0000", detail="model").painted is None
+
+
+def test_a_sketch_of_the_whole_photo_has_no_border_to_blend() -> None:
+    whole = _map_png(np.full((HEIGHT, WIDTH), 255))
+    edit = _prepare(mask=whole, blend="gradient")
+    assert edit.blend == "feather"
+    assert edit.crop.box == (0, 0, HEIGHT, WIDTH)
+    assert edit.model_mask.all()

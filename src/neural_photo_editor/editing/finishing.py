@@ -1,0 +1,137 @@
+"""From the square the model edited to the photo: detail, colors, and the way into the photo.
+
+Everything happens in the mask's bounding box, in bands of rows: a photo of many megapixels is
+never turned into floats as a whole, and the result is its one copy.
+"""
+
+import torch
+from torch import Tensor
+
+from neural_photo_editor.editing.preparation import PreparedEdit
+from neural_photo_editor.editing.windows import bands, grow, intersect, rows_and_columns, shift
+from neural_photo_editor.imaging.color_matching import match_ring
+from neural_photo_editor.imaging.compositing import Photo, composite
+from neural_photo_editor.imaging.edit_transfer import LUMA, fit_color_change
+from neural_photo_editor.imaging.geometry import Box, SquareCrop, put_back
+from neural_photo_editor.imaging.gradient_blending import blend_gradients
+from neural_photo_editor.imaging.masks import mask_coverage
+from neural_photo_editor.imaging.structure import structure_change
+from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo
+
+TRANSFER_WINDOW = 1 / 4
+"""Side of the windows in which a color change is fitted, as a share of the square's side."""
+
+RING = 1 / 32
+"""Width of the ring around a mask whose colors an edit takes up, as a share of the square's."""
+
+_BAND_ROWS = 512
+
+
+def finish_edit(
+    photo: Photo, edit: PreparedEdit, *, square: Tensor, enlarged: Tensor | None
+) -> Photo:
+    """Put an edited square into its photo; outside the mask the photo stays as it is.
+
+    Args:
+        photo: the photo, uint8, (H, W, 3).
+        edit: what was asked for.
+        square: the edited square, float, (1, 3, R, R), in [-1, 1].
+        enlarged: the same after the upscaler, (1, 3, S, S); needed unless detail is "photo".
+
+    Returns:
+        A new photo, uint8, (H, W, 3).
+    """
+    height, width = photo.shape[:2]
+    ring_px = max(1, round(RING * edit.crop.side))
+    # A soft edge looks one pixel beyond the mask, to see where the mask ends.
+    margin = ring_px if edit.blend == "gradient" else 1
+    window = grow(edit.box, margin, within=(0, 0, height, width))
+    original, mask = photo[rows_and_columns(window)], edit.mask[rows_and_columns(window)]
+    edited = _edited_pixels(original, window, edit, square=square, enlarged=enlarged)
+    if edit.blend == "gradient":
+        edited = match_ring(original, edited, mask, width_px=ring_px)
+        blended = blend_gradients(original, edited, mask)
+    else:
+        blended = composite(original, edited, mask, feather_px=edit.feather_px)
+    result = photo.copy()
+    result[rows_and_columns(window)] = blended
+    return result
+
+
+def _edited_pixels(
+    original: Photo, window: Box, edit: PreparedEdit, *, square: Tensor, enlarged: Tensor | None
+) -> Photo:
+    """Return the edit at the photo's size, as far as the square shows the window."""
+    edited = original.copy()
+    shown = intersect(window, edit.crop.box)
+    layers = _Layers(edit, square=square, enlarged=enlarged)
+    for band in bands(shown, height=_BAND_ROWS):
+        inside = rows_and_columns(shift(band, rows=-window[0], columns=-window[1]))
+        edited[inside] = tensor_to_photo(layers.pixels(band, original[inside]))
+    return edited
+
+
+class _Layers:
+    """An edit as the photo's own detail, as the models' detail, and what share each has."""
+
+    def __init__(self, edit: PreparedEdit, *, square: Tensor, enlarged: Tensor | None) -> None:
+        self._edit = edit
+        self._enlarged = enlarged
+        self._change: tuple[Tensor, Tensor] | None = None
+        self._new: Tensor | None = None
+        if edit.detail != "model":
+            resolution = square.shape[-1]
+            before, after = edit.u_0.cpu(), square.float().cpu()
+            self._change = fit_color_change(
+                before,
+                after,
+                weight=mask_coverage(edit.mask, edit.crop, resolution=resolution),
+                radius=max(1, round(TRANSFER_WINDOW * resolution / 2)),
+            )
+            if edit.detail == "mixed":
+                self._new = structure_change(before, after)
+
+    def pixels(self, band: Box, original: Photo) -> Tensor:
+        """Return the edit in a band of the photo, float, (1, 3, h, w), in [-1, 1].
+
+        Args:
+            band: in pixels of the photo.
+            original: the photo there, uint8, (h, w, 3).
+        """
+        crop = self._edit.crop
+        if self._change is None:
+            assert self._enlarged is not None
+            return put_back(self._enlarged, crop, band)
+        own = _change_colors(self._painted(band, original), self._change, crop, band)
+        if self._new is None:
+            return own
+        assert self._enlarged is not None
+        drawn = put_back(self._enlarged, crop, band)
+        return torch.lerp(own, drawn, put_back(self._new, crop, band).clamp_min_(0.0))
+
+    def _painted(self, band: Box, original: Photo) -> Tensor:
+        """Return the painted photo in a band; paint lies in the mask's box only."""
+        painted = original.copy()
+        box = self._edit.box
+        common = intersect(band, box)
+        assert self._edit.painted is not None
+        if common[0] < common[2] and common[1] < common[3]:
+            there = rows_and_columns(shift(common, rows=-band[0], columns=-band[1]))
+            here = rows_and_columns(shift(common, rows=-box[0], columns=-box[1]))
+            painted[there] = self._edit.painted[here]
+        return photo_to_tensor(painted)
+
+
+def _change_colors(
+    pixels: Tensor, change: tuple[Tensor, Tensor], crop: SquareCrop, band: Box
+) -> Tensor:
+    """Apply the fit of :func:`fit_color_change` to a band of the photo, in place."""
+    luma = (pixels * pixels.new_tensor(LUMA).reshape(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    gain, offset = (_field(field, crop, band) for field in change)
+    return pixels.addcmul_(gain, luma).add_(offset).clamp_(-1.0, 1.0)
+
+
+def _field(field: Tensor, crop: SquareCrop, band: Box) -> Tensor:
+    """Return a field of any range at the photo's size: squares are read in [-1, 1]."""
+    largest = max(float(field.abs().max()), 1.0)
+    return put_back(field / largest, crop, band) * largest

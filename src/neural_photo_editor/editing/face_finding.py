@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,29 +93,39 @@ def find_faces(labels: NDArray[np.uint8]) -> list[Face]:
     A face is a part of :func:`face_parts` with at least one feature: skin alone may be a shoulder.
     """
     stride = max(1, math.ceil(max(labels.shape) / WORKING_SIDE))
-    small = labels[stride // 2 :: stride, stride // 2 :: stride]
-    faces = [_to_face(part, small, stride) for part in face_parts(small)]
-    found = sorted((face for face in faces if face), key=lambda face: face.pixels, reverse=True)
+    small = labels[::stride, ::stride]
+    faces = [_to_face(part, small) for part in face_parts(small)]
+    found = [_in_photo(face, stride, labels.shape) for face in faces if face is not None]
+    found.sort(key=lambda face: face.pixels, reverse=True)
     return [face for face in found if face.pixels >= MIN_SHARE * found[0].pixels]
 
 
-def _to_face(part: Mask, labels: NDArray[np.uint8], stride: int) -> Face | None:
-    """Measure a part in photo pixels; None if it has no feature."""
+def _to_face(part: Mask, labels: NDArray[np.uint8]) -> Face | None:
+    """Measure a part; None if it has no feature."""
     features = bounding_box(part & IS_FEATURE[labels])
     if features is None:
         return None
     below = bounding_box(part[features[0] :])
     assert below is not None  # The features are there.
-    rows, columns = (features[0], features[0] + below[2]), (below[1], below[3])
+    top, bottom = features[0], features[0] + below[2]
+    _, left, _, right = below
     counts = np.bincount(labels[part], minlength=NUM_REGIONS)
     return Face(
-        box=(rows[0] * stride, columns[0] * stride, rows[1] * stride, columns[1] * stride),
-        center=(
-            stride * (rows[0] + rows[1]) / 2,
-            stride * (sum(columns) + features[1] + features[3]) / 4,
-        ),
-        pixels=int(counts.sum()) * stride**2,
-        completeness=_completeness(counts, rows[1] - rows[0]),
+        box=(top, left, bottom, right),
+        center=((top + bottom) / 2, (left + right + features[1] + features[3]) / 4),
+        pixels=int(counts.sum()),
+        completeness=_completeness(counts, bottom - top),
+    )
+
+
+def _in_photo(face: Face, stride: int, shape: tuple[int, ...]) -> Face:
+    """Return a face of a map with every ``stride``-th pixel of a photo in pixels of the photo."""
+    top, left, bottom, right = (edge * stride for edge in face.box)
+    return replace(
+        face,
+        box=(top, left, min(bottom, shape[0]), min(right, shape[1])),
+        center=(face.center[0] * stride, face.center[1] * stride),
+        pixels=face.pixels * stride**2,
     )
 
 

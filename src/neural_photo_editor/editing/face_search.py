@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neural_photo_editor.editing.face_finding import (
+    MIN_SIDE,
     Alignment,
     Face,
     align_square,
@@ -25,8 +26,11 @@ from neural_photo_editor.editing.face_finding import (
 from neural_photo_editor.imaging.compositing import Photo
 from neural_photo_editor.imaging.geometry import SquareCrop, choose_square, cut_out
 
-ELONGATED = 1.5
+ELONGATED = 1.2
 """From this ratio of long to short side, squares of the short side are searched as well."""
+
+MAX_SQUARES = 64
+"""Squares searched at most at once; very long photos are not searched in more."""
 
 MAX_FACES = 8
 """Faces looked at again; the largest come first."""
@@ -66,24 +70,25 @@ class FaceSearch:
     def __call__(self, photo: Photo) -> list[Face]:
         """Return the faces of a photo, uint8 (H, W, 3), the largest first.
 
-        The whole photo is searched first; if nothing is found, overlapping squares of its short
-        side, then of half of it. A single portrait costs one call of the segmenter.
+        The whole photo is searched first, a photo longer than wide in squares of its short side
+        too. If nothing is found, or only faces that fill less than half of such a square, so do
+        squares of half the short side. A single portrait costs one call of the segmenter.
         """
         height, width = photo.shape[:2]
         short, long = sorted((height, width))
-        levels = [[long], [short], [short // 2]]
-        if long > ELONGATED * short:
-            levels[:2] = [[long, short]]
-        for sides in levels:
+        faces: list[Face] = []
+        for sides in ([long, short] if long > ELONGATED * short else [long], [short // 2]):
             squares = [s for side in sides for s in overlapping_squares(height, width, side)]
+            if sides[-1] < MIN_SIDE or len(squares) > MAX_SQUARES:
+                break
             seen = self._faces(photo, squares)
             if self._is_portrait(seen[0], squares[0]):
                 return seen[0]
             rough = _distinct([face for faces in seen for face in faces])
-            faces = self._look_again(photo, rough[:MAX_FACES])
-            if faces:
-                return faces
-        return []
+            faces = _distinct([*faces, *self._look_again(photo, rough[:MAX_FACES])])
+            if faces and faces[0].height > self.alignment.height * short / 2:
+                break
+        return faces
 
     def _is_portrait(self, faces: Sequence[Face], square: SquareCrop) -> bool:
         return (

@@ -305,7 +305,7 @@ def _overlap(distance: Tensor, step: float) -> Tensor:
 def _block_means(photo: NDArray[np.uint8], block: int) -> NDArray[np.uint8]:
     """Average blocks of ``block x block`` pixels; those at the far edges may be smaller."""
     if block == 1:
-        return np.ascontiguousarray(photo)
+        return np.require(photo, requirements=["C", "W"])
     # In bands, as Pillow copies what it reads to pixels of four bytes.
     bands = [
         np.asarray(Image.fromarray(photo[top : top + _CHUNK * block]).reduce(block))

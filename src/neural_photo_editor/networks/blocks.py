@@ -150,11 +150,15 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = self.conv.weight.flip(2, 3).transpose(0, 1)
-        kernel = F.pad(kernel, (1, 1, 1, 1))
-        kernel = kernel[..., 1:, :] + kernel[..., :-1, :]
-        kernel = kernel[..., 1:] + kernel[..., :-1]
+        kernel = upsampling_kernel(self.conv.weight)
         return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
+
+
+def upsampling_kernel(weight: Tensor) -> Tensor:
+    """The transposed convolution's kernel in `Upsample`: (O, I, 3, 3) to (I, O, 4, 4)."""
+    kernel = F.pad(weight.flip(2, 3).transpose(0, 1), (1, 1, 1, 1))
+    kernel = kernel[..., 1:, :] + kernel[..., :-1, :]
+    return kernel[..., 1:] + kernel[..., :-1]
 
 
 def zero_init(layer: LayerT) -> LayerT:

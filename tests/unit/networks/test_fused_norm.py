@@ -67,3 +67,12 @@ def test_gradient_of_another_memory_format_is_accepted() -> None:
     same = gradients(x, norm, reference=False, dy=dy.to(memory_format=torch.channels_last))[1]
     for a, b in zip(strided, same, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_without_gradients_the_result_is_the_same() -> None:
+    x, norm, _ = make(2, 8, 6)
+    x = x.float()
+    expected = norm(x)
+    with torch.no_grad():
+        actual = norm(x)
+    torch.testing.assert_close(actual, expected.detach(), atol=1e-5, rtol=1e-4)

@@ -28,8 +28,8 @@ def ddim_invert(
     eps(x_s, t) takes its place, with an error that falls with the number of steps. Each correction
     asks again for the x_t just found (Pan et al. 2023, AIDI: a fixed-point iteration).
 
-    Deviation: Eq. 13 as Euler's method from below asks for eps(x_s, s), of which the model knows
-    none at s = 0, and which gives reconstructions that are worse.
+    Deviation: the paper's Euler step on Eq. 13 asks for eps(x_s, s). The model knows none at
+    s = 0, and the way back, which asks at t, then misses the photo by more.
 
     Args:
         denoiser: the denoiser.

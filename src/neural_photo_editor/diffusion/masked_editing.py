@@ -36,8 +36,9 @@ def masked_edit(
     """SDEdit (Meng et al. 2022), Algorithm 2, with RePaint's (Lugmayr et al. 2022) Eq. 8.
 
     The painted photo is noised to t0 and denoised; after every step, the last included, the
-    pixels outside the mask are replaced by the photo noised to the same timestep. At t = 0 that
-    is the photo itself, so the result equals ``x_0`` outside the mask exactly. The items of a
+    pixels outside the mask are replaced by the photo noised to the same timestep, with noise of
+    their own (Eq. 8a; line 5 of RePaint's Algorithm 1 lacks its square root). At t = 0 that is
+    the photo itself, so the result equals ``x_0`` outside the mask exactly. The items of a
     batch may differ in mask, start, steps, sampler and seed; each gives what it gives alone, with
     the same bytes on a CPU (see `reverse_process`).
 

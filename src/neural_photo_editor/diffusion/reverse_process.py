@@ -75,7 +75,8 @@ def reverse_process(
 
     Returns:
         x_0, as x. On a CPU an item has the same bytes in every batch. On a GPU, kernels are chosen
-        by batch size, and items differ as their denoiser's outputs do: by rounding.
+        by batch size, and an item differs by what rounding adds up to over the steps: allow 1e-4
+        in float32, and 1e-2 in TF32 (torch's default for convolutions) or bfloat16.
 
     Raises:
         ValueError: the number of plans is not N, or a t0 is not in 1..T.
@@ -121,8 +122,9 @@ def denoise(
 ) -> Tensor:
     """Estimate x_0 of every item, unclipped, as x_t.
 
-    CPU libraries choose another order of summation for another batch size, for convolutions
-    (oneDNN) as for matrix products. There the denoiser sees one item at a time.
+    On a CPU the denoiser sees one item at a time: for another batch size, its libraries sum up in
+    another order, in convolutions (oneDNN) and in linear layers. A larger batch is not faster there
+    once the weights lie as oneDNN wants them (`prepare_for_inference`).
 
     Args:
         x_t: float, (N, C, H, W).

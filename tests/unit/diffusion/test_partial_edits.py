@@ -145,7 +145,7 @@ def test_until_a_pixel_joins_it_is_the_painted_photo_noised() -> None:
         assert torch.equal((x_t == noised).all(dim=1, keepdim=True), joins_at <= t)
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 500), ("ddim", 500), ("dpmpp_2m", 50)])
+@pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 500), ("ddim", 500), ("dpmpp_2m", 20)])
 def test_gaussian_data_is_reproduced_whenever_a_pixel_joins(
     sampler: SamplerName, steps: int
 ) -> None:

@@ -21,7 +21,7 @@ MAX_DIRECT = 1500
 """So many equations are solved by factorization."""
 
 DAMPING = np.float32(0.8)
-"""Of Jacobi's iteration: half the short waves are gone after one step (Briggs et al., 2.3)."""
+"""Of Jacobi's iteration: short waves keep 0.6 of their height at most, the least in 2-D."""
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from neural_photo_editor.imaging import edit_transfer
 from neural_photo_editor.imaging.edit_transfer import (
     LUMA,
     RIDGE,
     SMOOTHING_RADIUS,
+    apply_color_change_,
     fit_color_change,
-    transfer_edit_,
 )
 from neural_photo_editor.imaging.geometry import resize
 
@@ -23,12 +25,18 @@ def _luma(image: Tensor) -> Tensor:
     return (image * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 
+def _transfer(
+    photo: Tensor, *, before: Tensor, after: Tensor, weight: Tensor, radius: int
+) -> Tensor:
+    change = fit_color_change(before, after, weight=weight, radius=radius)
+    gain, offset = (F.interpolate(field, photo.shape[-2:], mode="bilinear") for field in change)
+    return apply_color_change_(photo, gain=gain, offset=offset)
+
+
 def test_an_edit_that_changes_nothing_leaves_the_photo_bit_for_bit() -> None:
     photo, small = _image(40), _image(10, seed=1)
     weight = torch.ones(1, 1, 10, 10)
-    edited = transfer_edit_(
-        photo.clone(), before=small, after=small.clone(), weight=weight, radius=2
-    )
+    edited = _transfer(photo.clone(), before=small, after=small.clone(), weight=weight, radius=2)
     assert torch.equal(edited, photo)
 
 
@@ -40,7 +48,7 @@ def test_a_global_affine_change_of_color_arrives_up_to_the_ridge() -> None:
     offset = torch.tensor([-0.1, 0.2, 0.05]).view(1, 3, 1, 1)
     after = before + gain * _luma(before) + offset
     weight = torch.ones(1, 1, 32, 32)
-    edited = transfer_edit_(photo.clone(), before=before, after=after, weight=weight, radius=8)
+    edited = _transfer(photo.clone(), before=before, after=after, weight=weight, radius=8)
     expected = photo + gain * _luma(photo) + offset
     assert (edited - expected).abs().max() < 0.02
     assert (edited - expected).mean().abs() < 0.002
@@ -95,7 +103,7 @@ def test_fine_strands_stay_when_the_small_edit_has_none() -> None:
     before = resize(photo, (16, 16))
     after = before + torch.tensor([0.6, 0.3, -0.1]).view(1, 3, 1, 1)
     weight = torch.ones(1, 1, 16, 16)
-    edited = transfer_edit_(photo.clone(), before=before, after=after, weight=weight, radius=2)
+    edited = _transfer(photo.clone(), before=before, after=after, weight=weight, radius=2)
     contrast = (edited[..., 1::2] - edited[..., ::2]).mean()
     assert contrast == pytest.approx(0.2, abs=0.01)
     assert (edited - photo).mean(dim=(0, 2, 3)).tolist() == pytest.approx(
@@ -110,19 +118,26 @@ def test_pixels_without_weight_have_no_say_and_far_ones_do_not_change() -> None:
     weight = torch.zeros(1, 1, 16, 16)
     weight[..., :4] = 1.0
     after[..., 4:] = 0.9
-    edited = transfer_edit_(photo.clone(), before=before, after=after, weight=weight, radius=2)
+    edited = _transfer(photo.clone(), before=before, after=after, weight=weight, radius=2)
     torch.testing.assert_close(edited[..., :14], photo[..., :14] + 0.3, atol=1e-4, rtol=0)
     assert torch.equal(edited[..., 40:], photo[..., 40:])
+
+
+def test_means_over_windows_are_those_of_square_pooling() -> None:
+    values = torch.rand((1, 3, 20, 31), generator=torch.Generator().manual_seed(5))
+    for radius in (1, 4, 9):
+        square = F.avg_pool2d(values, 2 * radius + 1, stride=1, padding=radius)
+        torch.testing.assert_close(edit_transfer._window_mean(values, radius), square)
 
 
 @pytest.mark.parametrize("small", [{"after": _image(8)}, {"weight": torch.ones(1, 1, 8, 8)}])
 def test_sizes_that_differ_are_refused(small: dict[str, Tensor]) -> None:
     arguments = {"before": _image(9), "after": _image(9), "weight": torch.ones(1, 1, 9, 9)}
     with pytest.raises(ValueError, match="differ in size"):
-        transfer_edit_(_image(20), **{**arguments, **small}, radius=2)
+        _transfer(_image(20), **{**arguments, **small}, radius=2)
 
 
 def test_a_radius_below_one_is_refused() -> None:
     small = _image(8)
     with pytest.raises(ValueError, match="radius is 0"):
-        transfer_edit_(small, before=small, after=small, weight=torch.ones(1, 1, 8, 8), radius=0)
+        _transfer(small, before=small, after=small, weight=torch.ones(1, 1, 8, 8), radius=0)

@@ -121,7 +121,7 @@ def _to_reply(request: Request | RequestError, answer: Result | RequestError) ->
             413,
             f"the result has {len(reply.body):,} bytes, more than {MAX_REPLY_BYTES:,}",
             field="photo",
-            remedy="send a smaller photo, or ask for response=image instead of json",
+            remedy="send a smaller photo, or ask for fewer variations or format=jpeg",
         )
     )
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from neural_photo_editor.api.image_encoding import ImageFormat
+
 MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 MAX_RESAMPLES = 20
@@ -21,7 +23,6 @@ MAX_EVALUATIONS = 2000
 Sampler = Literal["ddpm", "ddim", "dpmpp_2m"]
 DetailSource = Literal["photo", "model", "mixed"]
 Blend = Literal["feather", "gradient"]
-ImageFormat = Literal["png", "jpeg", "webp"]
 ResponseFormat = Literal["image", "json"]
 
 REGION_NAMES = (

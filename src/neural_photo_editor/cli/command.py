@@ -18,12 +18,11 @@ from PIL import Image
 
 import neural_photo_editor
 from neural_photo_editor.api.client import DEFAULT_URL, EditClient, EditError
-from neural_photo_editor.api.codec import encode_png
+from neural_photo_editor.api.codec import ImageFormat, encode_png
 from neural_photo_editor.api.schema import (
     Blend,
     DetailSource,
     EditResult,
-    ImageFormat,
     Sampler,
     SegmentResult,
     UpscaleResult,

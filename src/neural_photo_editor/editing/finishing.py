@@ -4,6 +4,7 @@ Everything happens in the mask's bounding box, in bands of rows: a photo of many
 never turned into floats as a whole, and the result is its one copy.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from neural_photo_editor.editing.windows import bands, grow, intersect, rows_and
 from neural_photo_editor.imaging.color_matching import match_ring
 from neural_photo_editor.imaging.compositing import Photo, composite
 from neural_photo_editor.imaging.edit_transfer import LUMA, fit_color_change
-from neural_photo_editor.imaging.geometry import Box, SquareCrop, put_back
+from neural_photo_editor.imaging.geometry import Box, put_back
 from neural_photo_editor.imaging.gradient_blending import blend_gradients
 from neural_photo_editor.imaging.masks import mask_coverage
 from neural_photo_editor.imaging.structure import structure_change
@@ -62,8 +63,8 @@ def _edited_pixels(
     original: Photo, window: Box, edit: PreparedEdit, *, square: Tensor, enlarged: Tensor | None
 ) -> Photo:
     """Return the edit at the photo's size, as far as the square shows the window."""
-    edited = original.copy()
     shown = intersect(window, edit.crop.box)
+    edited = np.empty_like(original) if shown == window else original.copy()
     layers = _Layers(edit, square=square, enlarged=enlarged)
     for band in bands(shown, height=_BAND_ROWS):
         inside = rows_and_columns(shift(band, rows=-window[0], columns=-window[1]))
@@ -77,19 +78,13 @@ class _Layers:
     def __init__(self, edit: PreparedEdit, *, square: Tensor, enlarged: Tensor | None) -> None:
         self._edit = edit
         self._enlarged = enlarged
-        self._change: tuple[Tensor, Tensor] | None = None
-        self._new: Tensor | None = None
+        self._fields: Tensor | None = None
+        self._largest = 1.0
         if edit.detail != "model":
-            resolution = square.shape[-1]
-            before, after = edit.u_0.cpu(), square.float().cpu()
-            self._change = fit_color_change(
-                before,
-                after,
-                weight=mask_coverage(edit.mask, edit.crop, resolution=resolution),
-                radius=max(1, round(TRANSFER_WINDOW * resolution / 2)),
-            )
-            if edit.detail == "mixed":
-                self._new = structure_change(before, after)
+            self._fields = _color_fields(edit, square.float().cpu())
+            # Squares are read in [-1, 1]: see put_back.
+            self._largest = max(float(self._fields.abs().max()), 1.0)
+            self._fields /= self._largest
 
     def pixels(self, band: Box, original: Photo) -> Tensor:
         """Return the edit in a band of the photo, float, (1, 3, h, w), in [-1, 1].
@@ -98,40 +93,53 @@ class _Layers:
             band: in pixels of the photo.
             original: the photo there, uint8, (h, w, 3).
         """
-        crop = self._edit.crop
-        if self._change is None:
-            assert self._enlarged is not None
-            return put_back(self._enlarged, crop, band)
-        own = _change_colors(self._painted(band, original), self._change, crop, band)
-        if self._new is None:
-            return own
-        assert self._enlarged is not None
-        drawn = put_back(self._enlarged, crop, band)
-        return torch.lerp(own, drawn, put_back(self._new, crop, band).clamp_min_(0.0))
+        drawn = None
+        if self._enlarged is not None:
+            drawn = put_back(self._enlarged, self._edit.crop, band)
+        if self._fields is None:
+            assert drawn is not None
+            return drawn
+        fields = put_back(self._fields, self._edit.crop, band).mul_(self._largest)
+        own = self._painted(band, original)
+        own = own.addcmul_(fields[:, :3], _luma(own)).add_(fields[:, 3:6]).clamp_(-1.0, 1.0)
+        return own if drawn is None else own.lerp_(drawn, fields[:, 6:].clamp_(0.0, 1.0))
 
     def _painted(self, band: Box, original: Photo) -> Tensor:
         """Return the painted photo in a band; paint lies in the mask's box only."""
-        painted = original.copy()
         box = self._edit.box
         common = intersect(band, box)
         assert self._edit.painted is not None
+        here = rows_and_columns(shift(common, rows=-box[0], columns=-box[1]))
+        if common == band:
+            return photo_to_tensor(self._edit.painted[here])
+        painted = original.copy()
         if common[0] < common[2] and common[1] < common[3]:
             there = rows_and_columns(shift(common, rows=-band[0], columns=-band[1]))
-            here = rows_and_columns(shift(common, rows=-box[0], columns=-box[1]))
             painted[there] = self._edit.painted[here]
         return photo_to_tensor(painted)
 
 
-def _change_colors(
-    pixels: Tensor, change: tuple[Tensor, Tensor], crop: SquareCrop, band: Box
-) -> Tensor:
-    """Apply the fit of :func:`fit_color_change` to a band of the photo, in place."""
-    luma = (pixels * pixels.new_tensor(LUMA).reshape(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-    gain, offset = (_field(field, crop, band) for field in change)
-    return pixels.addcmul_(gain, luma).add_(offset).clamp_(-1.0, 1.0)
+def _color_fields(edit: PreparedEdit, after: Tensor) -> Tensor:
+    """Return what the model changed, float, (1, 6 or 7, R, R).
+
+    Gain and offset of each channel, see :func:`fit_color_change`, and with mixed detail where
+    there is new structure, 0..1.
+    """
+    resolution = after.shape[-1]
+    before = edit.u_0.cpu()
+    fields = [
+        *fit_color_change(
+            before,
+            after,
+            weight=mask_coverage(edit.mask, edit.crop, resolution=resolution),
+            radius=max(1, round(TRANSFER_WINDOW * resolution / 2)),
+        )
+    ]
+    if edit.detail == "mixed":
+        fields.append(structure_change(before, after))
+    return torch.cat(fields, dim=1)
 
 
-def _field(field: Tensor, crop: SquareCrop, band: Box) -> Tensor:
-    """Return a field of any range at the photo's size: squares are read in [-1, 1]."""
-    largest = max(float(field.abs().max()), 1.0)
-    return put_back(field / largest, crop, band) * largest
+def _luma(pixels: Tensor) -> Tensor:
+    red, green, blue = torch.split(pixels, 1, dim=1)
+    return (LUMA[0] * red).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])

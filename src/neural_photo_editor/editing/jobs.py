@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from neural_photo_editor.api.codec import DecodedPhoto
+from neural_photo_editor.api.codec import DecodedPhoto, ImageFormat
 from neural_photo_editor.api.errors import RequestError, internal_error
-from neural_photo_editor.api.schema import ImageFormat, Request, Result
+from neural_photo_editor.api.schema import Request, Result
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.editing.preparation import PreparedEdit
 from neural_photo_editor.editing.segmentation import LabelMap

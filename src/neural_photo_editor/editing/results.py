@@ -4,12 +4,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from neural_photo_editor.api.codec import EXACT_FORMATS, DecodedPhoto, check_format, encode_png
+from neural_photo_editor.api.codec import (
+    EXACT_FORMATS,
+    DecodedPhoto,
+    ImageFormat,
+    check_format,
+    encode_png,
+)
 from neural_photo_editor.api.schema import (
     EditMetadata,
     EditRequest,
     EditResult,
-    ImageFormat,
     SegmentMetadata,
     SegmentResult,
     UpscaleMetadata,

@@ -7,8 +7,9 @@ lie apart. The peer runs as diffusers runs it: float32, evaluation mode, torch's
 runs as it is, and made ready by `prepare_for_inference` in float32 and bfloat16. They take turns in
 one process with one thread; times are medians of CPU seconds per image.
 
-How memory is given back to the system decides much for the small network. Serving does, and so
-should this, run with MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824.
+With glibc's defaults, memory that is given back to the system and faulted in again costs the small
+network up to a third of its time. For figures without that, run with what `make demo` sets:
+MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=2000000000.
 
 Prints a table and writes outputs/benchmarks/denoiser_forward.json.
 """

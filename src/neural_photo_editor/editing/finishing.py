@@ -12,7 +12,7 @@ from neural_photo_editor.editing.preparation import PreparedEdit
 from neural_photo_editor.editing.windows import bands, grow, intersect, rows_and_columns, shift
 from neural_photo_editor.imaging.color_matching import match_ring
 from neural_photo_editor.imaging.compositing import Photo, composite
-from neural_photo_editor.imaging.edit_transfer import LUMA, fit_color_change
+from neural_photo_editor.imaging.edit_transfer import apply_color_change_, fit_color_change
 from neural_photo_editor.imaging.geometry import Box, put_back
 from neural_photo_editor.imaging.gradient_blending import blend_gradients
 from neural_photo_editor.imaging.masks import mask_coverage
@@ -101,7 +101,7 @@ class _Layers:
             return drawn
         fields = put_back(self._fields, self._edit.crop, band).mul_(self._largest)
         own = self._painted(band, original)
-        own = own.addcmul_(fields[:, :3], _luma(own)).add_(fields[:, 3:6]).clamp_(-1.0, 1.0)
+        own = apply_color_change_(own, gain=fields[:, :3], offset=fields[:, 3:6])
         return own if drawn is None else own.lerp_(drawn, fields[:, 6:].clamp_(0.0, 1.0))
 
     def _painted(self, band: Box, original: Photo) -> Tensor:
@@ -138,8 +138,3 @@ def _color_fields(edit: PreparedEdit, after: Tensor) -> Tensor:
     if edit.detail == "mixed":
         fields.append(structure_change(before, after))
     return torch.cat(fields, dim=1)
-
-
-def _luma(pixels: Tensor) -> Tensor:
-    red, green, blue = torch.split(pixels, 1, dim=1)
-    return (LUMA[0] * red).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])

@@ -35,6 +35,8 @@ from neural_photo_editor.editing.segmentation import LabelMap, segment_photos
 from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
 from neural_photo_editor.imaging.compositing import Photo
 from neural_photo_editor.imaging.masks import MAX_FEATHER_PX
+from neural_photo_editor.networks.denoising_unet import DenoisingUNet
+from neural_photo_editor.networks.inference import native_dtype, prepare_for_inference
 
 
 class EditPipeline:
@@ -87,12 +89,15 @@ class EditPipeline:
 
     @classmethod
     def from_bundle(cls, folder: Path, *, device: torch.device | str = "cpu") -> "EditPipeline":
-        """Load the three networks of an unpacked bundle; raises ValueError if it is damaged."""
+        """Load the three networks of an unpacked bundle; raises ValueError if it is damaged.
+
+        On a CPU the denoiser is prepared for inference, in bfloat16 where the CPU has it.
+        """
         bundle = load_bundle(folder)
         scale = bundle.upscaler.spec.scale
         assert scale is not None
         return cls(
-            denoiser=bundle.denoiser.network,
+            denoiser=_made_fast(bundle.denoiser.network, torch.device(device)),
             segmenter=bundle.segmenter.network,
             upscaler=bundle.upscaler.network,
             schedule=bundle.schedule,
@@ -246,3 +251,11 @@ class EditPipeline:
             image_format=job.image_format,
             bundle_digest=self.bundle_digest,
         )
+
+
+def _made_fast(denoiser: nn.Module, device: torch.device) -> nn.Module:
+    """Return what computes the same as a denoiser, or nearly, in less time on this device."""
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if device.type == "cpu" and isinstance(denoiser, DenoisingUNet) and has_onednn:
+        return prepare_for_inference(denoiser, dtype=native_dtype())
+    return denoiser

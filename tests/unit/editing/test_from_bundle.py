@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from neural_photo_editor.api.codec import encode_png
 from neural_photo_editor.api.errors import RequestError
@@ -15,32 +13,16 @@ from neural_photo_editor.artifacts.export import export_artifact
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.networks.denoising_unet import DenoisingUNet
-from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
-from neural_photo_editor.networks.srresnet import SRResNet
+from neural_photo_editor.networks.inference import native_dtype, prepare_for_inference
+from tests.unit.editing.tiny_pipeline import random_networks
 
 SCHEDULE = NoiseSchedule.linear()
 DEFAULTS = ServingDefaults(steps=3, feather_px=2)
 
 
-def _networks() -> dict[str, nn.Module]:
-    torch.manual_seed(0)
-    networks: dict[str, nn.Module] = {
-        "denoiser": DenoisingUNet(
-            widths=(32, 32), blocks_per_level=1, attention_levels=(1,), head_dim=32
-        ),
-        "segmenter": SegmentationUNet(widths=(8, 16), blocks_per_level=1),
-        "upscaler": SRResNet(width=8, num_blocks=1),
-    }
-    # Some layers start at zero; a network that ignores its weights would prove nothing.
-    for network in networks.values():
-        for parameter in network.parameters():
-            nn.init.normal_(parameter, std=0.05)
-    return networks
-
-
 def _stage(folder: Path) -> str:
     registry = folder / "registry"
-    for kind, network in _networks().items():
+    for kind, network in random_networks().items():
         export_artifact(
             network,
             name=kind,
@@ -64,8 +46,12 @@ def _stage(folder: Path) -> str:
 
 def test_a_bundle_gives_the_pipeline_of_its_networks(tmp_path: Path) -> None:
     digest = _stage(tmp_path)
+    networks = random_networks()
+    denoiser = networks["denoiser"]
+    assert isinstance(denoiser, DenoisingUNet)
+    networks["denoiser"] = prepare_for_inference(denoiser, dtype=native_dtype())
     in_memory = EditPipeline(
-        **_networks(),
+        **networks,
         schedule=SCHEDULE,
         defaults=DEFAULTS,
         bundle_digest=digest,

@@ -7,9 +7,9 @@ lie apart. The peer runs as diffusers runs it: float32, evaluation mode, torch's
 runs as it is, and made ready by `prepare_for_inference` in float32 and bfloat16. They take turns in
 one process with one thread; times are medians of CPU seconds per image.
 
-With glibc's defaults, memory that is given back to the system and faulted in again costs the small
-network up to a third of its time. For figures without that, run with what `make demo` sets:
-MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=2000000000.
+With glibc's defaults, memory is given back to the system and faulted in again: over a thousand
+pages per image of the small network. `make demo` sets the allocator so that it is not, and so
+should this: MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=2000000000.
 
 Prints a table and writes outputs/benchmarks/denoiser_forward.json.
 """

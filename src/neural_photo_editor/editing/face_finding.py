@@ -31,7 +31,7 @@ _FEATURE_AREAS = {("eye",): 0.012, ("nose",): 0.05, ("lip", "mouth"): 0.03}
 """Areas in squares of the box's height that make a face complete: a little below the medians of
 CelebAMask-HQ (0.015, 0.070, 0.042) and of the drawn portraits (0.041, 0.063, 0.056)."""
 
-MAX_SIDE = 1.25
+MAX_SIDE = 1.6
 """Longest side of an aligned square in long sides of the photo: the rest is mere reflection."""
 
 MIN_SIDE = 32

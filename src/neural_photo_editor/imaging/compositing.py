@@ -39,16 +39,28 @@ def composite(original: Photo, edited: Photo, mask: Mask, *, feather_px: int) ->
     return result
 
 
-def paint_over(photo: Photo, strokes: NDArray[np.uint8]) -> Photo:
-    """Blend strokes, uint8 (H, W, 4) with straight alpha, over a photo, uint8 (H, W, 3)."""
+def paint_over(photo: Photo, strokes: NDArray[np.uint8], *, mask: Mask | None = None) -> Photo:
+    """Blend strokes into a photo.
+
+    Args:
+        photo: uint8, (H, W, 3).
+        strokes: uint8, (H, W, 4), with straight alpha.
+        mask: bool, (H, W): where strokes count; absent, everywhere.
+
+    Returns:
+        A new photo, uint8, (H, W, 3).
+    """
     painted = photo.copy()
     for top in range(0, photo.shape[0], _BAND_ROWS):
         band = np.s_[top : top + _BAND_ROWS]
-        box = bounding_box(strokes[band, :, 3] > 0)
+        opacity = strokes[band, :, 3]
+        if mask is not None:
+            opacity = opacity * mask[band]
+        box = bounding_box(opacity > 0)
         if box is None:
             continue
-        window = np.s_[top + box[0] : top + box[2], box[1] : box[3]]
-        below, above = photo[window], strokes[window]
-        alpha = above[..., 3:].astype(np.float32) / 255.0
-        painted[window] = np.rint(below + alpha * (above[..., :3].astype(np.float32) - below))
+        rows, columns = slice(top + box[0], top + box[2]), slice(box[1], box[3])
+        below, above = photo[rows, columns], strokes[rows, columns, :3].astype(np.float32)
+        alpha = opacity[box[0] : box[2], columns, None].astype(np.float32) / 255.0
+        painted[rows, columns] = np.rint(below + alpha * (above - below))
     return painted

@@ -193,6 +193,9 @@ def test_strokes_of_many_bands_equal_the_formula() -> None:
     assert np.abs(paint_over(photo, strokes) - expected).max() <= 0.501
     clear = strokes[..., 3] == 0
     np.testing.assert_array_equal(paint_over(photo, strokes)[clear], photo[clear])
+    mask = rng.random((100, 50)) < 0.5
+    masked = np.where(mask[..., None], paint_over(photo, strokes), photo)
+    np.testing.assert_array_equal(paint_over(photo, strokes, mask=mask), masked)
 
 
 @pytest.mark.parametrize("color", [(200, 40, 40), (30, 60, 200), (230, 220, 200), (0, 0, 0)])

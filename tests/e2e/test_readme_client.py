@@ -57,7 +57,8 @@ def test_command_line_examples(server: TorchServeProcess, folder: Path, regions:
     lines = re.findall(r"^npe .*$", README, flags=re.MULTILINE)
     assert len(lines) >= 3
     for line in lines:
-        arguments = shlex.split(line.replace("--regions hair", f"--regions {regions[0]}"))
+        line = line.replace("--regions hair", f"--regions {regions[0]}")
+        arguments = shlex.split(line, comments=True)
         npe = str(Path(sys.executable).with_name(arguments[0]))
         done = subprocess.run(
             [npe, *arguments[1:], "--server", server.inference_url],

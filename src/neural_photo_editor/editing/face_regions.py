@@ -29,6 +29,12 @@ Segment = Callable[[Photo], LabelMap]
 SMALL_FACE = 2 / 3
 """A face lower than this share of its height in training portraits is looked at again."""
 
+MAX_LOOKS = 2
+"""Further looks at a small face: the first may still have been at a square of the wrong size."""
+
+SAME_HEIGHT = 1.1
+"""A face whose height changes by less than this factor is not looked at once more."""
+
 
 def find_edited_face(
     photo: Photo,
@@ -51,9 +57,14 @@ def find_edited_face(
     if face is None or not _is_small(face, photo, alignment):
         return face
     height, width = labels.shape
-    box = align_square(height, width, face, alignment=alignment).box
-    seen = [_shifted(other, box) for other in find_faces(segment(_part(photo, box)))]
-    return max(seen, key=lambda other: _common_area(other.box, face.box), default=face)
+    for _ in range(MAX_LOOKS):
+        before: Face = face
+        box = align_square(height, width, face, alignment=alignment).box
+        seen = [_shifted(other, box) for other in find_faces(segment(_part(photo, box)))]
+        face = max(seen, key=lambda other: _common_area(other.box, before.box), default=before)
+        if 1 / SAME_HEIGHT <= face.height / before.height <= SAME_HEIGHT:
+            break
+    return face
 
 
 def mark_regions(

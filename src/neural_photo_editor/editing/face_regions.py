@@ -29,6 +29,9 @@ Segment = Callable[[Photo], LabelMap]
 SMALL_FACE = 2 / 3
 """A face lower than this share of its height in training portraits is looked at again."""
 
+MIN_FACE = 1 / 20
+"""What is lower than this share of the photo's long side is a speck: 6 pixels to the segmenter."""
+
 MAX_LOOKS = 2
 """Further looks at a small face: the first may still have been at a square of the wrong size."""
 
@@ -53,10 +56,11 @@ def find_edited_face(
         segment: labels the second look.
         alignment: where training portraits show the face.
     """
-    face = choose_face(find_faces(labels), mask)
+    height, width = labels.shape
+    least = MIN_FACE * max(height, width)
+    face = choose_face([face for face in find_faces(labels) if face.height >= least], mask)
     if face is None or not _is_small(face, photo, alignment):
         return face
-    height, width = labels.shape
     for _ in range(MAX_LOOKS):
         before: Face = face
         box = align_square(height, width, face, alignment=alignment).box

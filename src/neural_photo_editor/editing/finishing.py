@@ -37,7 +37,7 @@ def finish_edit(
         photo: the photo, uint8, (H, W, 3).
         edit: what was asked for.
         square: the edited square, float, (1, 3, R, R), in [-1, 1].
-        enlarged: the same after the upscaler, (1, 3, S, S); needed unless detail is "photo".
+        enlarged: the same after the upscaler, (1, 3, S, S); not read where detail is "photo".
 
     Returns:
         A new photo, uint8, (H, W, 3).
@@ -77,7 +77,7 @@ class _Layers:
 
     def __init__(self, edit: PreparedEdit, *, square: Tensor, enlarged: Tensor | None) -> None:
         self._edit = edit
-        self._enlarged = enlarged
+        self._enlarged = None if edit.detail == "photo" else enlarged
         self._fields: Tensor | None = None
         self._largest = 1.0
         if edit.detail != "model":

@@ -1,5 +1,6 @@
 """A pipeline from a bundle on disk answers like one from the same networks in memory."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import EditRequest
 from neural_photo_editor.artifacts.bundle import ServingDefaults, stage_bundle
 from neural_photo_editor.artifacts.export import export_artifact
+from neural_photo_editor.common.fingerprint import canonical_json, sha256_json
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.networks.denoising_unet import DenoisingUNet
@@ -78,3 +80,16 @@ def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     with pytest.raises(ValueError, match=r"model\.safetensors"):
         EditPipeline.from_bundle(tmp_path / "bundle")
+
+
+def test_a_bundle_from_before_a_default_existed_still_loads(tmp_path: Path) -> None:
+    _stage(tmp_path)
+    path = tmp_path / "bundle" / "bundle.json"
+    spec = json.loads(path.read_text())
+    del spec["digest"]
+    del spec["defaults"]["face_height"]
+    digest = sha256_json(spec)
+    path.write_bytes(canonical_json({**spec, "digest": digest}))
+    pipeline = EditPipeline.from_bundle(tmp_path / "bundle")
+    assert pipeline.defaults.face_height == DEFAULTS.face_height
+    assert pipeline.bundle_digest == digest

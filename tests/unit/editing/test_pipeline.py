@@ -18,6 +18,7 @@ from neural_photo_editor.api.schema import (
     UpscaleRequest,
     UpscaleResult,
 )
+from neural_photo_editor.data.synthetic_portraits import generate_portrait
 from tests.unit.editing.tiny_pipeline import (
     answer_one,
     defaults,
@@ -323,3 +324,38 @@ def test_a_mask_of_the_whole_photo_turns_a_sketch_into_a_photo(blend: Any) -> No
     assert pixels(result.image).shape == photo.shape
     # The photo's border is no border of the mask: it is redrawn like the rest.
     assert (pixels(result.image) != photo).any(axis=2).mean() > 0.9
+
+
+class PortraitReader(nn.Module):
+    """Reads region ids, times 20, off the photo's red."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        ids = ((x[:, 0] + 1.0) * 127.5 / 20.0).round().long().clamp(0, 10)
+        return 9.0 * nn.functional.one_hot(ids, 11).permute(0, 3, 1, 2).float()
+
+
+def test_the_square_is_that_of_the_face_under_the_mask() -> None:
+    photo = np.zeros((400, 600, 3), dtype=np.uint8)
+    for left in (30, 380):
+        photo[150:342, left : left + 192, 0] = 20 * generate_portrait(1, 16, resolution=192).labels
+    mask = np.zeros((400, 600), dtype=bool)
+    mask[250:270, 460:480] = True
+    pipeline = make_pipeline(segmenter=PortraitReader(), segmenter_resolution=128)
+    edits = [
+        answer_one(pipeline, edit_request(photo, mask=mask_png(mask))).metadata,
+        answer_one(pipeline, edit_request(make_photo(400, 600))).metadata,
+        answer_one(
+            pipeline, edit_request(photo, mask=mask_png(np.ones((400, 600), dtype=bool)))
+        ).metadata,
+    ]
+    face = edits[0].face
+    assert face is not None
+    assert 380 < face[0] < face[2] < 572
+    assert edits[0].crop is not None
+    left, top, right, bottom = edits[0].crop
+    assert 130 < right - left < 260
+    assert left < 460 < 480 < right
+    assert top < 250 < 270 < bottom
+    assert edits[1].face is None
+    # A mask of the whole photo leaves no choice.
+    assert edits[2].crop == (0, -100, 600, 500)

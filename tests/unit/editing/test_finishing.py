@@ -1,0 +1,90 @@
+"""From an edited square to the photo: where its detail and colors come from, and how it fits in."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, encode_png
+from neural_photo_editor.api.schema import EditRequest
+from neural_photo_editor.artifacts.bundle import ServingDefaults
+from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.editing.finishing import finish_edit
+from neural_photo_editor.editing.preparation import PreparedEdit, prepare_edit
+from tests.unit.editing.tiny_pipeline import mask_png
+
+SIDE, RESOLUTION = 256, 64
+MASK = np.zeros((SIDE, SIDE), dtype=bool)
+MASK[64:192, 48:208] = True
+
+
+def _photo() -> np.ndarray:
+    """Gray with fine vertical stripes, too fine for the model."""
+    gray = 120 + 30 * (np.arange(SIDE) % 2)
+    return np.repeat(np.broadcast_to(gray, (SIDE, SIDE))[..., None], 3, axis=2).astype(np.uint8)
+
+
+def _prepare(photo: np.ndarray, **fields: Any) -> PreparedEdit:
+    request = EditRequest(photo=encode_png(photo), mask=mask_png(MASK), seed=0, **fields)
+    return prepare_edit(
+        request,
+        DecodedPhoto(rgb=photo, alpha=None, icc_profile=None),
+        labels=np.zeros((SIDE, SIDE), dtype=np.uint8),
+        segment=lambda part: np.zeros(part.shape[:2], dtype=np.uint8),
+        schedule=NoiseSchedule.linear(),
+        defaults=ServingDefaults(feather_px=2),
+        limits=ImageLimits(),
+        resolution=RESOLUTION,
+    )
+
+
+def _stripes(photo: np.ndarray, rows: slice, columns: slice) -> float:
+    part = photo[rows, columns].astype(float)
+    return float(np.abs(np.diff(part, axis=1)).mean())
+
+
+def test_mixed_detail_is_the_photos_but_where_structure_is_new() -> None:
+    photo = _photo()
+    edit = _prepare(photo, detail="mixed", blend="feather")
+    square = edit.x_0.clone()
+    square[..., :, 36:48] += 0.1  # Right: another color ...
+    blobs = torch.rand(1, 1, 32, 10, generator=torch.Generator().manual_seed(0))
+    square[..., 16:48, 14:24] += 0.9 * (blobs - 0.5)  # ... left: things that were not there.
+    result = finish_edit(photo, edit, square=square, enlarged=square)
+    np.testing.assert_array_equal(result[~MASK], photo[~MASK])
+    assert _stripes(result, slice(100, 150), slice(160, 180)) > 25
+    assert _stripes(result, slice(100, 150), slice(64, 88)) < 18
+    drawn = finish_edit(photo, replace(edit, detail="model"), square=square, enlarged=square)
+    assert _stripes(drawn, slice(100, 150), slice(160, 180)) < 5
+
+
+@pytest.mark.parametrize("detail", ["photo", "mixed"])
+def test_a_square_without_a_change_gives_the_photo(detail: Any) -> None:
+    photo = _photo()
+    edit = _prepare(photo, detail=detail, blend="feather")
+    result = finish_edit(photo, edit, square=edit.u_0, enlarged=edit.u_0)
+    np.testing.assert_array_equal(result, photo)
+
+
+def test_gradient_blending_leaves_no_seam_where_feathering_does() -> None:
+    photo = np.full((SIDE, SIDE, 3), 150, dtype=np.uint8)
+
+    def step_at_the_border(blend: Any) -> float:
+        edit = _prepare(photo, blend=blend)
+        darker = edit.x_0 - 0.3  # A cast of 38 gray levels.
+        result = finish_edit(photo, edit, square=darker, enlarged=darker).astype(float)
+        return float(np.abs(result[70:186, 55] - photo[70:186, 55]).mean())
+
+    assert step_at_the_border("gradient") < 2
+    assert step_at_the_border("feather") > 30
+
+
+def test_photo_and_edit_share_no_memory() -> None:
+    photo = _photo()
+    before = photo.copy()
+    edit = _prepare(photo, color="#ff0000", detail="photo")
+    result = finish_edit(photo, edit, square=edit.x_0, enlarged=None)
+    result[:] = 0
+    np.testing.assert_array_equal(photo, before)

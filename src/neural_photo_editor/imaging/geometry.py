@@ -226,8 +226,13 @@ def put_back(square: Tensor, crop: SquareCrop, window: Box | None = None) -> Ten
     first_row, first_column = (
         (start + 0.5) * step - 0.5 for start in (top - crop.top, left - crop.left)
     )
-    columns = _resample_rows(square.mT, first_column, step, right - left, _cubic).mT
-    pixels = _resample_rows(columns.contiguous(), first_row, step, bottom - top, _cubic)
+    # Of the square only the rows that the window needs, and those reflected at its edges.
+    reach = math.ceil(_REACH * max(step, 1.0)) + 1
+    low = max(0, math.floor(first_row) - reach)
+    high = math.ceil(first_row + step * (bottom - top)) + reach
+    columns = _resample_rows(square[..., low:high, :].mT, first_column, step, right - left, _cubic)
+    rows = columns.mT.contiguous()
+    pixels = _resample_rows(rows, first_row - low, step, bottom - top, _cubic)
     return pixels.clamp_(-1.0, 1.0)
 
 

@@ -11,10 +11,11 @@ two blocks is the difference of their values times the face they share, divided 
 their centers) and, where all blocks are pixels, those of the photo itself.
 
 A mask of at most 65536 pixels has no blocks: its membrane solves the equations of all pixels, with
-a remainder of at most 1e-4 of the right side's norm. In a larger one a pixel differs from that
-solution by at most 2 % of the range of the given values, whatever these are (the worst are steps
-from one pixel to the next at the photo's border). Where they come from photos it is 0.2 %, and
-0.02 % in the mean square: half a gray level and a twentieth for a range of 250 levels.
+a remainder of at most 1e-4 of the right side's norm. For larger ones the accuracy is measured, not
+proven: over 1500 random masks no pixel differed from that solution by more than 1.8 % of the range
+of the given values (the worst were steps from one pixel to the next at the photo's border). Where
+these have shades and texture as photos do, masks of 0.1 to 4 million pixels differed by up to
+0.2 %, and 0.02 % in the mean square: half a gray level and a twentieth for a range of 250 levels.
 """
 
 from collections.abc import Iterator

@@ -30,7 +30,7 @@ class ImageLimits:
         min_side, max_side: width and height in pixels.
     """
 
-    max_bytes: int = 32 * 2**20 - 64 * 2**10  # room for the rest of a request of 32 MiB
+    max_bytes: int = 31 * 2**20  # a whole request may have 32 MiB
     max_pixels: int = 36_000_000  # 6000 x 6000; a 24-megapixel camera's 6000 x 4000 fits
     min_side: int = 16
     max_side: int = 16384

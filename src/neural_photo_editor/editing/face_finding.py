@@ -18,6 +18,12 @@ WORKING_SIDE = 512
 MIN_SHARE = 1 / 50
 """Smallest face as a share of the largest one's area: what is far smaller is nobody's portrait."""
 
+MIN_HEIGHT = 6
+"""Lowest face, in pixels of the map searched; what is lower is a speck."""
+
+MAX_WIDTH = 3
+"""Widest face, in its heights: half again as much as one seen through a visor."""
+
 REACH = 1.5
 """Heights of a face's box between it and the furthest mask that belongs to it, such as hair."""
 
@@ -101,7 +107,7 @@ def find_faces(labels: NDArray[np.uint8]) -> list[Face]:
 
 
 def _to_face(part: Mask, labels: NDArray[np.uint8]) -> Face | None:
-    """Measure a part; None if it has no feature."""
+    """Measure a part; None if it has no feature, or the shape of no face."""
     features = bounding_box(part & IS_FEATURE[labels])
     if features is None:
         return None
@@ -109,6 +115,8 @@ def _to_face(part: Mask, labels: NDArray[np.uint8]) -> Face | None:
     assert below is not None  # The features are there.
     top, bottom = features[0], features[0] + below[2]
     _, left, _, right = below
+    if bottom - top < MIN_HEIGHT or right - left > MAX_WIDTH * (bottom - top):
+        return None
     counts = np.bincount(labels[part], minlength=NUM_REGIONS)
     return Face(
         box=(top, left, bottom, right),

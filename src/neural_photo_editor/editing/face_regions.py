@@ -1,93 +1,71 @@
-"""Faces and the regions a request names, seen large enough for the segmenter.
+"""The regions of faces in a photo, each face seen as large as the segmenter knows faces.
 
-The segmenter knows portraits. In a photo that shows a face much smaller, it looks a second time, at
-the square around the face: the face's place and the borders of its regions become exact.
+The segmenter knows portraits. In a photo that shows a face smaller, or elsewhere, the borders of
+its regions become exact in the square aligned to it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
+from scipy import ndimage
 
 from neural_photo_editor.api.errors import RequestError
-from neural_photo_editor.editing.face_finding import (
-    Alignment,
-    Face,
-    align_square,
-    choose_face,
-    find_faces,
+from neural_photo_editor.editing.face_finding import Alignment, Face, align_square, is_aligned
+from neural_photo_editor.editing.segmentation import (
+    LabelMap,
+    region_mask,
+    region_pixels,
+    whole_square,
 )
-from neural_photo_editor.editing.segmentation import LabelMap, region_mask, region_pixels
-from neural_photo_editor.editing.windows import intersect, rows_and_columns, shift
-from neural_photo_editor.imaging.compositing import Photo
-from neural_photo_editor.imaging.geometry import Box
+from neural_photo_editor.editing.windows import rows_and_columns, shift
+from neural_photo_editor.imaging.geometry import Box, SquareCrop
 from neural_photo_editor.imaging.masks import Mask, bounding_box
 
-Segment = Callable[[Photo], LabelMap]
-"""A photo, uint8 (H, W, 3) -> its label map, uint8 (H, W)."""
-
-SMALL_FACE = 2 / 3
-"""A face lower than this share of its height in training portraits is looked at again."""
-
-MIN_FACE = 1 / 20
-"""What is lower than this share of the photo's long side is a speck: 6 pixels to the segmenter."""
-
-MAX_LOOKS = 2
-"""Further looks at a small face: the first may still have been at a square of the wrong size."""
-
-SAME_HEIGHT = 1.1
-"""A face whose height changes by less than this factor is not looked at once more."""
+Segment = Callable[[SquareCrop], LabelMap]
+"""A square of a photo -> the label map of its box, uint8 (height, width)."""
 
 
-def find_edited_face(
-    photo: Photo,
-    labels: LabelMap,
-    *,
-    mask: Mask | None,
-    segment: Segment,
-    alignment: Alignment,
-) -> Face | None:
-    """Find the face that an edit is about, see :func:`choose_face`; a small one in two looks.
+def label_photo(
+    size: tuple[int, int], *, faces: Sequence[Face], segment: Segment, alignment: Alignment
+) -> LabelMap:
+    """Label a photo; around each face, what the square aligned to it shows.
 
     Args:
-        photo: uint8, (H, W, 3).
-        labels: its label map, uint8, (H, W).
-        mask: bool, (H, W); None: the largest face.
-        segment: labels the second look.
+        size: (height, width) of the photo.
+        faces: in the photo, the largest first; where their squares overlap the smaller one's
+            labels are taken.
+        segment: labels squares of the photo.
         alignment: where training portraits show the face.
+
+    Returns:
+        uint8, (H, W).
     """
-    height, width = labels.shape
-    least = MIN_FACE * max(height, width)
-    face = choose_face([face for face in find_faces(labels) if face.height >= least], mask)
-    if face is None or not _is_small(face, photo, alignment):
-        return face
-    for _ in range(MAX_LOOKS):
-        before: Face = face
-        box = align_square(height, width, face, alignment=alignment).box
-        seen = [_shifted(other, box) for other in find_faces(segment(_part(photo, box)))]
-        face = max(seen, key=lambda other: _common_area(other.box, before.box), default=before)
-        if 1 / SAME_HEIGHT <= face.height / before.height <= SAME_HEIGHT:
-            break
-    return face
+    whole = whole_square(*size)
+    labels = segment(whole)
+    for face in faces:
+        square = _best_square(size, face, alignment)
+        if square != whole:
+            _put_in(segment(square), square.box, labels, whole.box)
+    return labels
 
 
 def mark_regions(
     names: Sequence[str],
-    photo: Photo,
-    labels: LabelMap,
+    size: tuple[int, int],
     *,
     face: Face | None,
     segment: Segment,
     alignment: Alignment,
 ) -> Mask:
-    """Mark face regions in a photo; those of a small face alone, seen in the square around it.
+    """Mark regions of a face in a photo; without a face, those of the whole photo.
 
-    Where a region runs over that square's edge or is absent from it, the square grows.
+    Where a region runs over the edge of the square around the face, larger squares add what is
+    connected to it, and all of a region that the square lacks.
 
     Args:
         names: of the regions.
-        photo, labels, segment, alignment: as in :func:`find_edited_face`.
         face: the face they belong to, if any was found.
+        size, segment, alignment: as in :func:`label_photo`.
 
     Returns:
         bool, (H, W); each region has pixels in it.
@@ -95,63 +73,78 @@ def mark_regions(
     Raises:
         RequestError: 422 when the photo lacks a region.
     """
-    height, width = labels.shape
-    if face is not None and _is_small(face, photo, alignment):
-        box = align_square(height, width, face, alignment=alignment).box
-        while box != (0, 0, height, width):
-            seen = segment(_part(photo, box))
-            pixels = region_pixels(seen)
-            mask = np.zeros(labels.shape, dtype=np.bool_)
-            mask[rows_and_columns(box)] = region_mask(seen, names)
-            if all(pixels[name] for name in names) and not _runs_over(mask, box):
-                return mask
-            box = _twice(box, height, width)
-    pixels = region_pixels(labels)
-    absent = [name for name in names if not pixels[name]]
-    if absent:
-        found = ", ".join(name for name, count in pixels.items() if count)
+    whole = whole_square(*size)
+    square = whole if face is None else _best_square(size, face, alignment)
+    first, labels = square, segment(square)
+    while square != whole and (_absent(names, labels) or _runs_over(names, labels, square)):
+        larger = _twice(square, whole)
+        around = segment(larger)
+        _put_in(labels, square.box, around, larger.box)
+        square, labels = larger, around
+    if absent := _absent(names, labels):
+        found = ", ".join(name for name, count in region_pixels(labels).items() if count)
         raise RequestError(
             422,
             f"this photo shows no {' and no '.join(absent)}",
             field="regions",
             remedy=f"choose from those found: {found}; or send a mask",
         )
-    return region_mask(labels, names)
+    mask = np.zeros(size, dtype=np.bool_)
+    inner = _within(first.box, square.box)
+    for name in names:
+        mask[rows_and_columns(square.box)] |= _connected(region_mask(labels, [name]), inner)
+    return mask
 
 
-def _is_small(face: Face, photo: Photo, alignment: Alignment) -> bool:
-    height, width = photo.shape[:2]
-    return bool(face.height < SMALL_FACE * alignment.height * max(height, width))
+def _best_square(size: tuple[int, int], face: Face, alignment: Alignment) -> SquareCrop:
+    """Return the whole photo's square if it shows the face as portraits do, else one that does."""
+    whole = whole_square(*size)
+    if is_aligned(face, whole, alignment=alignment):
+        return whole
+    return align_square(*size, face, alignment=alignment)
 
 
-def _part(photo: Photo, box: Box) -> Photo:
-    return np.ascontiguousarray(photo[rows_and_columns(box)])
+def _put_in(labels: LabelMap, box: Box, around: LabelMap, outer: Box) -> None:
+    """Write the labels of a box into those of a box around it."""
+    around[_within(box, outer)] = labels
 
 
-def _shifted(face: Face, box: Box) -> Face:
-    """Return a face found in a part of the photo in pixels of the photo."""
-    top, left = box[:2]
-    center = (face.center[0] + top, face.center[1] + left)
-    return replace(face, box=shift(face.box, rows=top, columns=left), center=center)
+def _within(box: Box, outer: Box) -> tuple[slice, slice]:
+    """Return a box as an index of arrays that show a box around it."""
+    return rows_and_columns(shift(box, rows=-outer[0], columns=-outer[1]))
 
 
-def _common_area(box: Box, other: Box) -> int:
-    top, left, bottom, right = intersect(box, other)
-    return max(bottom - top, 0) * max(right - left, 0)
+def _connected(mask: Mask, inner: tuple[slice, slice]) -> Mask:
+    """Drop the parts of a mask that reach nowhere into a window, unless it has none there."""
+    if not mask[inner].any() or mask[inner].shape == mask.shape:
+        return mask
+    numbers, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    kept = np.zeros(count + 1, dtype=np.bool_)
+    kept[numbers[inner]] = True
+    kept[0] = False
+    connected: Mask = kept[numbers]
+    return connected
 
 
-def _runs_over(mask: Mask, box: Box) -> bool:
-    """Say whether a mask inside a box reaches an edge of it that is not the photo's."""
-    marked = bounding_box(mask)
-    ends = (0, 0, *mask.shape)
+def _absent(names: Sequence[str], labels: LabelMap) -> list[str]:
+    return [name for name in names if not region_mask(labels, [name]).any()]
+
+
+def _runs_over(names: Sequence[str], labels: LabelMap, square: SquareCrop) -> bool:
+    """Say whether a region reaches an edge of a square's box that is not the photo's."""
+    marked = bounding_box(region_mask(labels, names))
+    edges, ends = (0, 0, *labels.shape), (0, 0, square.photo_height, square.photo_width)
     return marked is not None and any(
-        edge == limit and limit != end for edge, limit, end in zip(marked, box, ends, strict=True)
+        reached == edge and place != end
+        for reached, edge, place, end in zip(marked, edges, square.box, ends, strict=True)
     )
 
 
-def _twice(box: Box, height: int, width: int) -> Box:
-    """Return a box of twice the sides around a box, as far as the photo goes."""
-    top, left, bottom, right = box
-    rows, columns = (bottom - top + 1) // 2, (right - left + 1) // 2
-    doubled = (top - rows, left - columns, bottom + rows, right + columns)
-    return intersect(doubled, (0, 0, height, width))
+def _twice(square: SquareCrop, whole: SquareCrop) -> SquareCrop:
+    """Return a square of twice the side around a square, or the whole photo's if that is as far."""
+    side, half = 2 * square.side, square.side // 2
+    if side >= whole.side:
+        return whole
+    return SquareCrop(
+        square.top - half, square.left - half, side, square.photo_height, square.photo_width
+    )

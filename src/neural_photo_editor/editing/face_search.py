@@ -6,7 +6,7 @@ none.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,8 +23,9 @@ from neural_photo_editor.editing.face_finding import (
     find_faces,
     is_aligned,
 )
+from neural_photo_editor.editing.segmentation import PhotoSegmenter, whole_square
 from neural_photo_editor.imaging.compositing import Photo
-from neural_photo_editor.imaging.geometry import SquareCrop, choose_square, cut_out
+from neural_photo_editor.imaging.geometry import SquareCrop
 
 ELONGATED = 1.2
 """From this ratio of long to short side, squares of the short side are searched as well."""
@@ -56,38 +57,43 @@ class FaceSearch:
     """Finds faces of any size in photos of any size.
 
     Attributes:
-        segmenter: float (N, 3, R, R) in [-1, 1] -> logits (N, 11, R, R).
-        resolution: R.
-        device: device of the segmenter.
+        segmenter: looks at squares of the photo.
         alignment: where the segmenter's training portraits show the face.
     """
 
-    segmenter: Callable[[Tensor], Tensor]
-    resolution: int
-    device: torch.device
+    segmenter: PhotoSegmenter
     alignment: Alignment
 
-    def __call__(self, photo: Photo) -> list[Face]:
+    def __call__(self, photo: Photo, logits: Tensor | None = None) -> list[Face]:
         """Return the faces of a photo, uint8 (H, W, 3), the largest first.
 
-        The whole photo is searched first, a photo longer than wide in squares of its short side
-        too. If nothing is found, or only faces that fill less than half of such a square, so do
-        squares of half the short side. A single portrait costs one call of the segmenter.
+        The whole photo is searched first, and a single portrait costs no more. A photo longer than
+        wide is then searched in squares of its short side. If nothing is found, or only faces that
+        fill less than half of such a square, so it is in squares of half the short side.
+
+        Args:
+            photo: uint8, (H, W, 3).
+            logits: the segmenter's, of the photo's :func:`whole_square`, if they are known.
         """
         height, width = photo.shape[:2]
+        whole = whole_square(height, width)
+        if logits is None:
+            logits = self.segmenter(photo, [whole])
+        (seen,) = _faces_in(logits, [whole])
+        if self._is_portrait(seen, whole):
+            return seen
         short, long = sorted((height, width))
         faces: list[Face] = []
-        for sides in ([long, short] if long > ELONGATED * short else [long], [short // 2]):
-            squares = [s for side in sides for s in overlapping_squares(height, width, side)]
-            if sides[-1] < MIN_SIDE or len(squares) > MAX_SQUARES:
+        for side in (short, short // 2):
+            squares = overlapping_squares(height, width, side) if side < long / ELONGATED else []
+            if side < MIN_SIDE or len(squares) > MAX_SQUARES:
                 break
-            seen = self._faces(photo, squares)
-            if self._is_portrait(seen[0], squares[0]):
-                return seen[0]
-            rough = _distinct([face for faces in seen for face in faces])
+            seen += [face for found in self._faces(photo, squares) for face in found]
+            rough = _distinct(seen)
             faces = _distinct([*faces, *self._look_again(photo, rough[:MAX_FACES])])
             if faces and faces[0].height > self.alignment.height * short / 2:
                 break
+            seen = []
         return faces
 
     def _is_portrait(self, faces: Sequence[Face], square: SquareCrop) -> bool:
@@ -120,23 +126,18 @@ class FaceSearch:
         return align_square(height, width, face, alignment=self.alignment)
 
     def _faces(self, photo: Photo, squares: Sequence[SquareCrop]) -> list[list[Face]]:
-        """Find the faces of each square, in photo coordinates."""
+        """Look at squares, and find the faces of each, in photo coordinates."""
         faces = []
         for begin in range(0, len(squares), _BATCH):
             batch = squares[begin : begin + _BATCH]
-            pixels = [cut_out(photo, square, resolution=self.resolution) for square in batch]
-            logits = self.segmenter(torch.cat(pixels).to(self.device)).float()
-            # Finer labels than the segmenter's pixels: a face may be a dozen of these.
-            enlarged = F.interpolate(logits, size=(_LABEL_SIDE, _LABEL_SIDE), mode="bilinear")
-            labels = enlarged.argmax(dim=1).to(torch.uint8).cpu().numpy()
-            faces += [_faces_in(*pair) for pair in zip(labels, batch, strict=True)]
+            faces += _faces_in(self.segmenter(photo, batch), batch)
         return faces
 
 
 def overlapping_squares(height: int, width: int, side: int) -> list[SquareCrop]:
     """Cover a photo with squares that overlap by half or more; one square if it is long enough."""
     if side >= max(height, width):
-        return [choose_square(height, width, must_contain=(0, 0, height, width))]
+        return [whole_square(height, width)]
     rows, columns = (
         np.linspace(0, length - side, 1 + math.ceil(2 * (length - side) / side)).round().astype(int)
         for length in (height, width)
@@ -146,14 +147,26 @@ def overlapping_squares(height: int, width: int, side: int) -> list[SquareCrop]:
     ]
 
 
-def _faces_in(labels: NDArray[np.uint8], square: SquareCrop) -> list[Face]:
-    """Find the faces in a square's labels, (S, S), but not in their reflections."""
-    size = labels.shape[0]
-    top, left, bottom, right = square.visible(size)
+def _faces_in(logits: Tensor, squares: Sequence[SquareCrop]) -> list[list[Face]]:
+    """Find the faces of squares, in photo coordinates, from their logits, (N, 11, R, R)."""
+    # Finer labels than the segmenter's pixels: a face may be a dozen of these.
+    enlarged = F.interpolate(logits, size=(_LABEL_SIDE, _LABEL_SIDE), mode="bilinear")
+    labels = enlarged.argmax(dim=1).to(torch.uint8).numpy()
+    return [
+        [
+            _placed(face, square, square.side / _LABEL_SIDE)
+            for face in find_faces(_without_reflections(own, square))
+        ]
+        for own, square in zip(labels, squares, strict=True)
+    ]
+
+
+def _without_reflections(labels: NDArray[np.uint8], square: SquareCrop) -> NDArray[np.uint8]:
+    """Return a square's labels, (S, S), with nothing where it reaches beyond the photo."""
+    top, left, bottom, right = square.visible(labels.shape[0])
     shown = np.zeros_like(labels)
     shown[top:bottom, left:right] = labels[top:bottom, left:right]
-    scale = square.side / size
-    return [_placed(face, square, scale) for face in find_faces(shown)]
+    return shown
 
 
 def _placed(face: Face, square: SquareCrop, scale: float) -> Face:

@@ -10,6 +10,7 @@ from neural_photo_editor.api.codec import DecodedPhoto, ImageFormat
 from neural_photo_editor.api.errors import RequestError, internal_error
 from neural_photo_editor.api.schema import Request, Result
 from neural_photo_editor.common.log import get_logger
+from neural_photo_editor.editing.face_finding import Face
 from neural_photo_editor.editing.preparation import PreparedEdit
 from neural_photo_editor.editing.segmentation import LabelMap
 from neural_photo_editor.imaging.compositing import Photo
@@ -23,7 +24,9 @@ class Job:
 
     Attributes:
         position: of the request among those that came together.
-        labels: the label map of the photo, uint8, (H, W).
+        logits: what the segmenter sees in the whole photo's square, float32, (1, 11, R, R).
+        faces: those in the photo, the largest first.
+        labels: a segment request's label map of the photo, uint8, (H, W).
         image_format: file type of an edit's result.
         squares: an edit's squares at model resolution, float, (1, 3, R, R), one per variation.
         enlarged: the same after the upscaler, float, (1, 3, S, S); empty where not needed.
@@ -33,6 +36,8 @@ class Job:
     request: Request
     position: int = 0
     photo: DecodedPhoto | None = None
+    logits: Tensor | None = None
+    faces: Sequence[Face] = ()
     labels: LabelMap | None = None
     image_format: ImageFormat = "png"
     edit: PreparedEdit | None = None

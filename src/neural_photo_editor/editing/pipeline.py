@@ -21,6 +21,9 @@ from neural_photo_editor.api.schema import (
 from neural_photo_editor.artifacts.bundle import ServingDefaults, load_bundle
 from neural_photo_editor.diffusion.masked_editing import masked_edit
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.editing.face_finding import Alignment
+from neural_photo_editor.editing.face_regions import label_photo
+from neural_photo_editor.editing.face_search import FaceSearch
 from neural_photo_editor.editing.finishing import finish_edit
 from neural_photo_editor.editing.jobs import Job, answer, run_batched_stage, run_stage
 from neural_photo_editor.editing.preparation import prepare_edit
@@ -31,9 +34,14 @@ from neural_photo_editor.editing.results import (
     segment_result,
     upscale_result,
 )
-from neural_photo_editor.editing.segmentation import LabelMap, segment_photos
+from neural_photo_editor.editing.segmentation import (
+    LabelMap,
+    PhotoSegmenter,
+    label_map,
+    whole_square,
+)
 from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
-from neural_photo_editor.imaging.compositing import Photo
+from neural_photo_editor.imaging.geometry import SquareCrop
 from neural_photo_editor.imaging.masks import MAX_FEATHER_PX
 from neural_photo_editor.networks.denoising_unet import DenoisingUNet
 from neural_photo_editor.networks.inference import native_dtype, prepare_for_inference
@@ -84,6 +92,13 @@ class EditPipeline:
         self.bundle_digest = bundle_digest
         self.resolution = resolution
         self.segmenter_resolution = segmenter_resolution
+        self.look = PhotoSegmenter(self.segmenter, segmenter_resolution, self.device)
+        self.alignment = Alignment(
+            center_x=defaults.face_center_x,
+            center_y=defaults.face_center_y,
+            height=defaults.face_height,
+        )
+        self.search = FaceSearch(self.look, self.alignment)
         self.scale = scale
         self.limits = ImageLimits(max_bytes=defaults.max_bytes, max_pixels=defaults.max_pixels)
 
@@ -156,24 +171,34 @@ class EditPipeline:
             )
 
     def _segment(self, job: Job) -> None:
-        job.labels = self._label(job.decoded.rgb)
-
-    def _label(self, photo: Photo) -> LabelMap:
+        photo = job.decoded.rgb
         # One by one: on a CPU a network's sums depend on the batch, and labels must not.
-        (labels,) = segment_photos(
-            self.segmenter, [photo], resolution=self.segmenter_resolution, device=self.device
-        )
-        return labels
+        job.logits = self.look(photo, [whole_square(*photo.shape[:2])])
+        job.faces = self.search(photo, job.logits)
+        if isinstance(job.request, SegmentRequest):
+            job.labels = label_photo(
+                job.decoded.size,
+                faces=job.faces,
+                segment=partial(self._label, job),
+                alignment=self.alignment,
+            )
+
+    def _label(self, job: Job, square: SquareCrop) -> LabelMap:
+        """Return the label map of the part of the photo that a square shows."""
+        logits = job.logits
+        if logits is None or square != whole_square(*job.decoded.size):
+            logits = self.look(job.decoded.rgb, [square])
+        return label_map(logits[0].numpy(), square)
 
     def _prepare(self, job: Job) -> None:
         assert isinstance(job.request, EditRequest)
         job.image_format = choose_format(job.request, job.decoded)
-        assert job.labels is not None
         job.edit = prepare_edit(
             job.request,
             job.decoded,
-            labels=job.labels,
-            segment=self._label,
+            faces=job.faces,
+            segment=partial(self._label, job),
+            alignment=self.alignment,
             schedule=self.schedule,
             defaults=self.defaults,
             limits=self.limits,

@@ -1,5 +1,6 @@
 """From a request and its photo to what the diffusion model needs: mask, paint, square, plans."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,15 +19,19 @@ from neural_photo_editor.api.schema import Blend, DetailSource, EditRequest
 from neural_photo_editor.artifacts.bundle import ServingDefaults
 from neural_photo_editor.diffusion.edit_plan import EditPlan
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
-from neural_photo_editor.editing.face_finding import Alignment, Face, choose_work_square
-from neural_photo_editor.editing.face_regions import Segment, find_edited_face, mark_regions
+from neural_photo_editor.editing.face_finding import (
+    Alignment,
+    Face,
+    choose_face,
+    choose_work_square,
+)
+from neural_photo_editor.editing.face_regions import Segment, mark_regions
 from neural_photo_editor.editing.planning import (
     choose_blend,
     choose_detail,
     plan_edit,
     plan_starts,
 )
-from neural_photo_editor.editing.segmentation import LabelMap
 from neural_photo_editor.editing.windows import rows_and_columns
 from neural_photo_editor.imaging.compositing import Photo, paint_over
 from neural_photo_editor.imaging.edit_transfer import LUMA
@@ -78,8 +83,9 @@ def prepare_edit(
     request: EditRequest,
     photo: DecodedPhoto,
     *,
-    labels: LabelMap,
+    faces: Sequence[Face],
     segment: Segment,
+    alignment: Alignment,
     schedule: NoiseSchedule,
     defaults: ServingDefaults,
     limits: ImageLimits,
@@ -88,28 +94,24 @@ def prepare_edit(
     """Turn a request into a :class:`PreparedEdit`.
 
     Args:
-        labels: the label map of the photo.
-        segment: labels parts of the photo that need a second look.
+        faces: those in the photo, the largest first.
+        segment: labels squares of the photo.
+        alignment: where training portraits show the face.
 
     Raises:
         RequestError: 422 when something in the request does not fit the photo or the schedule.
     """
     plans, strength = plan_edit(request, schedule=schedule, defaults=defaults)
-    alignment = Alignment(
-        center_x=defaults.face_center_x,
-        center_y=defaults.face_center_y,
-        height=defaults.face_height,
-    )
     strokes = None
     if request.strokes is not None:
         strokes = decode_strokes(request.strokes, size=photo.size, limits=limits)
     mask = None
     if not request.regions:
         mask = _given_mask(request, size=photo.size, strokes=strokes, limits=limits)
-    face = find_edited_face(photo.rgb, labels, mask=mask, segment=segment, alignment=alignment)
+    face = choose_face(faces, mask)
     if mask is None:
         mask = mark_regions(
-            request.regions, photo.rgb, labels, face=face, segment=segment, alignment=alignment
+            request.regions, photo.size, face=face, segment=segment, alignment=alignment
         )
     _check_strokes(strokes, mask)
     box = bounding_box(mask)

@@ -20,56 +20,56 @@ _ROUNDING = 1e-5  # of the largest logit: leads up to here may be rounding error
 _BAND_ROWS = 32  # pixel rows in which borders are computed at once
 
 
-def segment_photos(
-    segmenter: Callable[[Tensor], Tensor],
-    photos: Sequence[NDArray[np.uint8]],
-    *,
-    resolution: int,
-    device: torch.device,
-) -> list[LabelMap]:
-    """Label every pixel of every photo, in one network call.
+@dataclass(frozen=True)
+class PhotoSegmenter:
+    """Looks at squares of photos.
 
-    The segmenter sees the whole photo, in a square of its long side. Its logits, not its labels,
-    are enlarged, so that the borders of regions are smooth at the photo's size.
-
-    Args:
-        segmenter: float (N, 3, R, R) in [-1, 1] -> logits (N, 11, R, R).
-        photos: uint8, (H, W, 3), each of its own size.
+    Attributes:
+        network: float (N, 3, R, R) in [-1, 1] -> logits (N, 11, R, R).
         resolution: R.
-        device: device of the segmenter.
-
-    Returns:
-        For each photo its label map, uint8, (H, W), in 0..10.
+        device: device of the network.
     """
-    crops = []
-    for photo in photos:
-        height, width = photo.shape[:2]
-        crops.append(choose_square(height, width, must_contain=(0, 0, height, width)))
-    squares = [
-        cut_out(photo, crop, resolution=resolution)
-        for photo, crop in zip(photos, crops, strict=True)
-    ]
-    logits = segmenter(torch.cat(squares).to(device)).float().cpu().numpy()
-    return [label_map(logits[i], crop) for i, crop in enumerate(crops)]
+
+    network: Callable[[Tensor], Tensor]
+    resolution: int
+    device: torch.device
+
+    def __call__(self, photo: NDArray[np.uint8], squares: Sequence[SquareCrop]) -> Tensor:
+        """Return the logits of squares of a photo, uint8 (H, W, 3), in one call of the network.
+
+        Returns:
+            float32, (N, 11, R, R), in the processor's memory.
+        """
+        pixels = [cut_out(photo, square, resolution=self.resolution) for square in squares]
+        logits: Tensor = self.network(torch.cat(pixels).to(self.device))
+        return logits.float().cpu()
+
+
+def whole_square(height: int, width: int) -> SquareCrop:
+    """Return the square that shows all of a photo."""
+    return choose_square(height, width, must_contain=(0, 0, height, width))
 
 
 def label_map(logits: NDArray[np.float32], crop: SquareCrop) -> LabelMap:
-    """Return the region with the largest bilinearly enlarged logit at each pixel of the photo.
+    """Return the region with the largest bilinearly enlarged logit at each pixel of ``crop.box``.
 
+    Logits, not labels, are enlarged, so that the borders of regions are smooth at the photo's size.
     A bilinear mix of four corners is convex: where one region leads at all of them, it leads in
     the whole cell between them, and nothing has to be enlarged. Of a large photo that is nearly
     every pixel; the borders of regions are computed.
 
     Args:
-        logits: float32, (regions, R, R), R >= 2, of a square that shows the whole photo.
+        logits: float32, (regions, R, R), R >= 2, of a square.
         crop: that square.
 
     Returns:
-        uint8, (H, W); where regions are equal, the lowest id.
+        uint8, (height, width) of the part of the photo that the square shows; where regions are
+        equal, the lowest id.
     """
     resolution = logits.shape[-1]
-    rows = _Samples.along(crop.top, crop.photo_height, side=crop.side, resolution=resolution)
-    columns = _Samples.along(crop.left, crop.photo_width, side=crop.side, resolution=resolution)
+    top, left, _, _ = crop.box
+    rows = _Samples.along(top - crop.top, crop.height, side=crop.side, resolution=resolution)
+    columns = _Samples.along(left - crop.left, crop.width, side=crop.side, resolution=resolution)
     of_columns = _undisputed_cells(logits)[:, columns.cell]
     labels = of_columns[rows.cell]
     cells = max(1, _BAND_ROWS * resolution // crop.side)
@@ -96,8 +96,8 @@ class _Samples:
 
     @classmethod
     def along(cls, start: int, length: int, *, side: int, resolution: int) -> "_Samples":
-        """Locate a photo's pixels; ``start`` is where the square begins, in photo pixels."""
-        position = (np.arange(length) + 0.5 - start) * (resolution / side) - 0.5
+        """Locate pixels of the photo; ``start`` is how many lie before them in the square."""
+        position = (np.arange(length) + 0.5 + start) * (resolution / side) - 0.5
         position = position.clip(0.0, resolution - 1.0)
         cell = np.minimum(position.astype(np.intp), resolution - 2)
         return cls(cell, (position - cell).astype(np.float32))

@@ -106,6 +106,13 @@ def test_specks_shoulders_and_empty_photos_are_no_faces() -> None:
     assert find_faces(labels) == []
 
 
+@pytest.mark.parametrize(("height", "width"), [(2, 40), (5, 4), (20, 90)])
+def test_what_is_too_low_or_too_wide_is_no_face(height: int, width: int) -> None:
+    labels = _blank()
+    labels[10 : 10 + height, 10 : 10 + width] = EYE
+    assert find_faces(labels) == []
+
+
 def test_a_neck_taken_for_skin_makes_a_face_incomplete() -> None:
     labels = _blank(400)
     _draw_face(labels, 50, 100, 80)

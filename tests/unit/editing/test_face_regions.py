@@ -1,6 +1,4 @@
-"""A second look at small faces: their place, their regions, and nobody else's."""
-
-from typing import Any
+"""Regions of faces that are small or off their place: exact borders, and nobody else's hair."""
 
 import numpy as np
 import pytest
@@ -8,112 +6,122 @@ import pytest
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.common.regions import region_id
 from neural_photo_editor.data.synthetic_portraits import generate_portrait
-from neural_photo_editor.editing.face_finding import Alignment
-from neural_photo_editor.editing.face_regions import find_edited_face, mark_regions
-from neural_photo_editor.imaging.masks import bounding_box
+from neural_photo_editor.editing.face_finding import Alignment, Face, choose_face, find_faces
+from neural_photo_editor.editing.face_regions import label_photo, mark_regions
+from neural_photo_editor.editing.segmentation import LabelMap
+from neural_photo_editor.editing.windows import rows_and_columns
+from neural_photo_editor.imaging.geometry import SquareCrop
+from neural_photo_editor.imaging.masks import Mask, bounding_box
 
-ALIGNMENT = Alignment(center_x=0.5, center_y=0.65, height=0.49)
+ALIGNMENT = Alignment()
+SIZE = (600, 800)
 PORTRAIT = generate_portrait(1, 16, resolution=128)
-HAIR, SKIN = region_id("hair"), region_id("skin")
+HAIR, SKIN, HAT = map(region_id, ("hair", "skin", "hat"))
+RESOLUTION = 160
 
 
-def _scene(*places: tuple[int, int], height: int = 600, width: int = 800) -> np.ndarray:
-    """Label maps in all three channels of a photo: a segmenter that sees them is perfect."""
-    photo = np.zeros((height, width, 3), dtype=np.uint8)
+def _scene(*places: tuple[int, int]) -> LabelMap:
+    scene = np.zeros(SIZE, dtype=np.uint8)
     for top, left in places:
-        photo[top : top + 128, left : left + 128] = PORTRAIT.labels[..., None]
-    return photo
+        scene[top : top + 128, left : left + 128] = PORTRAIT.labels
+    return scene
 
 
 class Eyes:
-    """Reads labels off the photo and keeps what was looked at."""
+    """Sees labels as they are in small squares, and blocks in large ones; keeps what it saw."""
 
-    def __init__(self) -> None:
-        self.looks: list[tuple[int, ...]] = []
+    def __init__(self, scene: LabelMap) -> None:
+        self.scene = scene
+        self.looks: list[SquareCrop] = []
 
-    def __call__(self, photo: np.ndarray) -> np.ndarray:
-        self.looks.append(photo.shape[:2])
-        return photo[..., 0]
-
-
-def _blurred(photo: np.ndarray, block: int = 8) -> np.ndarray:
-    """What a segmenter sees of the whole photo: blocks."""
-    return photo[::block, ::block, 0].repeat(block, axis=0).repeat(block, axis=1)
-
-
-def _arguments(photo: np.ndarray, eyes: Eyes) -> dict[str, Any]:
-    return {
-        "photo": photo, "labels": _blurred(photo), "segment": eyes, "alignment": ALIGNMENT,
-    }  # fmt: skip
+    def __call__(self, square: SquareCrop) -> LabelMap:
+        self.looks.append(square)
+        block = 1 + square.side // RESOLUTION
+        top, left, bottom, right = square.box
+        seen = self.scene[top:bottom:block, left:right:block]
+        blocks = seen.repeat(block, axis=0).repeat(block, axis=1)
+        return blocks[: bottom - top, : right - left].copy()
 
 
-def test_a_small_face_is_placed_exactly_by_another_look() -> None:
-    photo, eyes = _scene((200, 300)), Eyes()
-    face = find_edited_face(mask=None, **_arguments(photo, eyes))
-    exact = find_edited_face(
-        photo[200:328, 300:428], PORTRAIT.labels, mask=None, segment=eyes, alignment=ALIGNMENT
-    )
-    assert face is not None
-    assert exact is not None
-    assert 1 <= len(eyes.looks) <= 2
-    assert face.box == tuple(np.add(exact.box, (200, 300, 200, 300)))
-    assert face.center == tuple(np.add(exact.center, (200, 300)))
-
-
-def test_the_face_under_the_mask_is_the_one() -> None:
-    photo = _scene((100, 50), (200, 500))
-    for top, left in ((100, 50), (200, 500)):
-        mask = np.zeros(photo.shape[:2], dtype=bool)
-        mask[top + 10 : top + 40, left + 40 : left + 80] = True
-        face = find_edited_face(mask=mask, **_arguments(photo, Eyes()))
-        assert face is not None
-        assert left < face.center[1] < left + 128
+def _mark(names: list[str], eyes: Eyes, face: Face | None) -> Mask:
+    return mark_regions(names, eyes.scene.shape, face=face, segment=eyes, alignment=ALIGNMENT)
 
 
 def test_regions_belong_to_the_face_and_keep_their_exact_borders() -> None:
-    photo, eyes = _scene((100, 50), (200, 500)), Eyes()
-    arguments = _arguments(photo, eyes)
-    mask = np.zeros(photo.shape[:2], dtype=bool)
+    eyes = Eyes(_scene((200, 340), (200, 500)))
+    mask = np.zeros(SIZE, dtype=np.bool_)
     mask[250:290, 540:580] = True
-    face = find_edited_face(mask=mask, **arguments)
-    marked = mark_regions(["hair", "lip"], face=face, **arguments)
-    expected = np.isin(_scene((200, 500))[..., 0], [HAIR, region_id("lip")])
-    np.testing.assert_array_equal(marked, expected)
+    face = choose_face(find_faces(eyes.scene), mask)
+    expected = np.isin(_scene((200, 500)), [HAIR, region_id("lip")])
+    marked = _mark(["hair", "lip"], eyes, face)
+    inside = rows_and_columns(eyes.looks[0].box)
+    np.testing.assert_array_equal(marked[inside], expected[inside])
+    # Where hair leaves the square it is followed, in blocks, but not to the neighbor's.
+    assert len(eyes.looks) > 1
+    assert (marked != expected).sum() < 100
 
 
-def test_regions_that_leave_the_square_make_it_grow() -> None:
-    photo, eyes = _scene((200, 300)), Eyes()
-    photo[328:420, 340:360] = HAIR  # A braid below the square.
-    photo[300:330, 340:360] = HAIR
-    arguments = _arguments(photo, eyes)
-    face = find_edited_face(mask=None, **arguments)
-    marked = mark_regions(["hair"], face=face, **arguments)
-    np.testing.assert_array_equal(marked, photo[..., 0] == HAIR)
-    assert eyes.looks == sorted(eyes.looks)
-    assert len(eyes.looks) > 2
+def test_regions_that_leave_the_square_are_followed() -> None:
+    scene = _scene((200, 300))
+    braid = slice(300, 420), slice(342, 358)  # Below the square.
+    scene[braid] = HAIR
+    (face,) = find_faces(scene)
+    eyes = Eyes(scene)
+    marked = _mark(["hair"], eyes, face)
+    sides = [square.side for square in eyes.looks]
+    assert len(sides) > 1
+    assert sides == sorted(sides)
+    # The small square's labels stay; only what lies around it is seen in blocks.
+    inside = rows_and_columns(eyes.looks[0].box)
+    np.testing.assert_array_equal(marked[inside], scene[inside] == HAIR)
+    assert (marked != (scene == HAIR)).mean() < 0.001
+    assert marked[400:418, 345:355].all()
     # The background ends with the photo.
-    whole = mark_regions(["background"], face=face, **arguments)
-    assert bounding_box(whole) == (0, 0, 600, 800)
+    assert bounding_box(_mark(["background"], eyes, face)) == (0, 0, *SIZE)
 
 
-def test_a_face_that_fills_the_photo_needs_no_second_look() -> None:
-    eyes = Eyes()
-    arguments: dict[str, Any] = {
-        "photo": PORTRAIT.photo, "labels": PORTRAIT.labels, "segment": eyes, "alignment": ALIGNMENT,
-    }  # fmt: skip
-    face = find_edited_face(mask=None, **arguments)
-    assert face is not None
-    np.testing.assert_array_equal(
-        mark_regions(["skin"], face=face, **arguments), PORTRAIT.labels == SKIN
-    )
-    assert eyes.looks == []
+def test_a_region_beside_the_square_is_found() -> None:
+    scene = _scene((200, 300))
+    scene[20:60, 700:760] = HAT
+    (face,) = find_faces(scene)
+    marked = _mark(["hat"], Eyes(scene), face)
+    assert bounding_box(marked) == pytest.approx((20, 700, 60, 760), abs=8)
+
+
+@pytest.mark.parametrize("has_face", [True, False])
+def test_framed_portraits_and_photos_without_faces_are_labeled_as_a_whole(has_face: bool) -> None:
+    eyes = Eyes(PORTRAIT.labels)
+    face = find_faces(PORTRAIT.labels)[0] if has_face else None
+    np.testing.assert_array_equal(_mark(["skin"], eyes, face), PORTRAIT.labels == SKIN)
+    assert eyes.looks == [SquareCrop(0, 0, 128, 128, 128)]
 
 
 def test_absent_regions_are_named_with_those_found() -> None:
-    photo = _scene((200, 300))
-    arguments = _arguments(photo, Eyes())
-    face = find_edited_face(mask=None, **arguments)
-    with pytest.raises(RequestError, match="found: background, hair, ear") as caught:
-        mark_regions(["hair", "hat"], face=face, **arguments)
+    eyes = Eyes(_scene((200, 300)))
+    with pytest.raises(RequestError, match="found: background, hair, brow, ear") as caught:
+        _mark(["hair", "hat"], eyes, find_faces(eyes.scene)[0])
     assert caught.value.detail == "this photo shows no hat"
     assert caught.value.field == "regions"
+
+
+def test_a_labeled_photo_shows_every_face_as_its_own_square_does() -> None:
+    scene = _scene((100, 50), (200, 500))
+    eyes = Eyes(scene)
+    faces = find_faces(scene)
+    labels = label_photo(SIZE, faces=faces, segment=eyes, alignment=ALIGNMENT)
+    whole, *squares = eyes.looks
+    assert whole.box == (0, 0, *SIZE)
+    assert len(squares) == 2
+    expected = eyes(whole)
+    for square in squares:
+        expected[rows_and_columns(square.box)] = scene[rows_and_columns(square.box)]
+    np.testing.assert_array_equal(labels, expected)
+    assert (labels != scene).sum() < (eyes(whole) != scene).sum()
+
+
+def test_a_framed_portrait_is_labeled_in_one_look() -> None:
+    eyes = Eyes(PORTRAIT.labels)
+    faces = find_faces(PORTRAIT.labels)
+    labels = label_photo((128, 128), faces=faces, segment=eyes, alignment=ALIGNMENT)
+    np.testing.assert_array_equal(labels, PORTRAIT.labels)
+    assert len(eyes.looks) == 1

@@ -17,6 +17,7 @@ from neural_photo_editor.common.regions import region_id
 from neural_photo_editor.data.synthetic_portraits import generate_portrait
 from neural_photo_editor.editing.face_finding import Alignment, Face, align_square, find_faces
 from neural_photo_editor.editing.face_search import FaceSearch, overlapping_squares
+from neural_photo_editor.editing.segmentation import PhotoSegmenter, whole_square
 from neural_photo_editor.imaging.compositing import Photo
 
 RESOLUTION = 64
@@ -60,7 +61,7 @@ def _scene(height: int, width: int, *people: tuple[int, int, int]) -> NDArray[np
 
 
 def _search(segmenter: PortraitSegmenter) -> FaceSearch:
-    return FaceSearch(segmenter, RESOLUTION, torch.device("cpu"), ALIGNMENT)
+    return FaceSearch(PhotoSegmenter(segmenter, RESOLUTION, torch.device("cpu")), ALIGNMENT)
 
 
 def _assert_same(face: Face, expected: Face) -> None:
@@ -75,6 +76,17 @@ def test_a_portrait_costs_one_square() -> None:
     (face,) = _search(segmenter)(_paint(labels))
     _assert_same(face, find_faces(labels)[0])
     assert segmenter.num_squares == 1
+
+
+@pytest.mark.parametrize("side", [128, 50])
+def test_the_whole_photo_is_not_looked_at_twice(side: int) -> None:
+    photo, segmenter = _paint(_scene(128, 128, (side, 0, 0))), PortraitSegmenter()
+    search = _search(segmenter)
+    expected, calls = search(photo), segmenter.num_squares
+    logits = search.segmenter(photo, [whole_square(128, 128)])
+    segmenter.num_squares = 0
+    assert search(photo, logits) == expected != []
+    assert segmenter.num_squares == calls - 1
 
 
 @pytest.mark.parametrize("size", [(300, 300), (300, 480), (600, 200)])

@@ -11,6 +11,7 @@ from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, encode_png
 from neural_photo_editor.api.schema import EditRequest
 from neural_photo_editor.artifacts.bundle import ServingDefaults
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.editing.face_finding import Alignment
 from neural_photo_editor.editing.finishing import finish_edit
 from neural_photo_editor.editing.preparation import PreparedEdit, prepare_edit
 from tests.unit.editing.tiny_pipeline import mask_png
@@ -31,8 +32,9 @@ def _prepare(photo: np.ndarray, **fields: Any) -> PreparedEdit:
     return prepare_edit(
         request,
         DecodedPhoto(rgb=photo, alpha=None, icc_profile=None),
-        labels=np.zeros((SIDE, SIDE), dtype=np.uint8),
-        segment=lambda part: np.zeros(part.shape[:2], dtype=np.uint8),
+        faces=[],
+        segment=lambda square: np.zeros((square.height, square.width), dtype=np.uint8),
+        alignment=Alignment(),
         schedule=NoiseSchedule.linear(),
         defaults=ServingDefaults(feather_px=2),
         limits=ImageLimits(),

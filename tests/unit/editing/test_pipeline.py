@@ -359,3 +359,22 @@ def test_the_square_is_that_of_the_face_under_the_mask() -> None:
     assert edits[1].face is None
     # A mask of the whole photo leaves no choice.
     assert edits[2].crop == (0, -100, 600, 500)
+
+
+def test_small_faces_are_segmented_and_edited_as_finely_as_large_ones() -> None:
+    labels = np.zeros((420, 600), dtype=np.uint8)
+    labels[280:400, 420:540] = generate_portrait(1, 16, resolution=120).labels
+    photo = np.zeros((420, 600, 3), dtype=np.uint8)
+    photo[..., 0] = 20 * labels
+    pipeline = make_pipeline(segmenter=PortraitReader(), segmenter_resolution=128)
+    hair = labels == 1
+    seen = answer_one(pipeline, SegmentRequest(photo=encode_png(photo)))
+    edit = answer_one(
+        pipeline,
+        EditRequest(photo=encode_png(photo), regions=("hair",), color="#1060f0", seed=1),
+    )
+    for found in (pixels(seen.image) == 1, (pixels(edit.image) != photo).any(axis=2)):
+        assert (found & hair).sum() / (found | hair).sum() > 0.85
+    left, top, right, bottom = edit.metadata.crop
+    assert 90 < right - left == bottom - top < 160
+    assert edit.metadata.face is not None

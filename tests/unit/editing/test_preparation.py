@@ -13,7 +13,9 @@ from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import EditRequest
 from neural_photo_editor.artifacts.bundle import ServingDefaults
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.editing.face_finding import Alignment
 from neural_photo_editor.editing.preparation import PreparedEdit, prepare_edit
+from neural_photo_editor.editing.windows import rows_and_columns
 
 SCHEDULE = NoiseSchedule.linear()
 DEFAULTS = ServingDefaults(
@@ -63,8 +65,9 @@ def _prepare(**fields: Any) -> PreparedEdit:
     return prepare_edit(
         request,
         photo,
-        labels=_labels(),
-        segment=lambda photo: np.zeros(photo.shape[:2], dtype=np.uint8),
+        faces=[],
+        segment=lambda square: _labels()[rows_and_columns(square.box)],
+        alignment=Alignment(),
         schedule=SCHEDULE,
         defaults=DEFAULTS,
         limits=ImageLimits(),

@@ -10,11 +10,13 @@ from torch.nn import functional as F
 
 from neural_photo_editor.editing import segmentation
 from neural_photo_editor.editing.segmentation import (
+    LabelMap,
+    PhotoSegmenter,
     label_map,
     region_mask,
     region_pixels,
-    segment_photos,
     summarize_regions,
+    whole_square,
 )
 from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
 from neural_photo_editor.imaging.geometry import SquareCrop, choose_square
@@ -38,15 +40,17 @@ def _photo(height: int, width: int) -> np.ndarray:
     return photo
 
 
-def _segment(*photos: np.ndarray) -> list[np.ndarray]:
-    return segment_photos(color_segmenter, photos, resolution=64, device=torch.device("cpu"))
+def _segment(photo: np.ndarray, square: SquareCrop | None = None) -> LabelMap:
+    square = square or whole_square(*photo.shape[:2])
+    look = PhotoSegmenter(color_segmenter, 64, torch.device("cpu"))
+    return label_map(look(photo, [square])[0].numpy(), square)
 
 
 @pytest.mark.parametrize(
     ("height", "width"), [(64, 64), (218, 178), (16, 300), (300, 40), (20, 24)]
 )
 def test_labels_have_the_size_and_place_of_the_photo(height: int, width: int) -> None:
-    (labels,) = _segment(_photo(height, width))
+    labels = _segment(_photo(height, width))
     assert labels.shape == (height, width)
     assert labels.dtype == np.uint8
     expected = np.zeros((height, width), dtype=np.uint8)
@@ -56,11 +60,23 @@ def test_labels_have_the_size_and_place_of_the_photo(height: int, width: int) ->
     assert (labels != expected).mean() < 0.5 * 4 / 64 * max(height, width) / min(height, width)
 
 
-def test_a_photo_gets_the_same_labels_alone_and_with_others() -> None:
-    photos = [_photo(64, 80), _photo(100, 90), _photo(33, 47)]
-    together = _segment(*photos)
-    for photo, labels in zip(photos, together, strict=True):
-        np.testing.assert_array_equal(_segment(photo)[0], labels)
+def test_squares_are_looked_at_together_as_alone() -> None:
+    look, photo = PhotoSegmenter(color_segmenter, 64, torch.device("cpu")), _photo(90, 100)
+    squares = [whole_square(90, 100), SquareCrop(-5, 10, 40, 90, 100)]
+    together = look(photo, squares)
+    assert together.shape == (2, 11, 64, 64)
+    for square, logits in zip(squares, together, strict=True):
+        torch.testing.assert_close(look(photo, [square])[0], logits)
+
+
+@pytest.mark.parametrize("corner", [(20, 30), (-17, 60), (70, -9)])
+def test_a_square_beyond_the_photo_is_labeled_where_it_shows_it(corner: tuple[int, int]) -> None:
+    photo = _photo(96, 110)
+    square = SquareCrop(*corner, 64, 96, 110)
+    top, left, bottom, right = square.box
+    # Every pixel of the photo is one of the square: its labels are those of the colors.
+    expected = np.where(photo[..., 0] > 0, 1, np.where(photo[..., 1] > 0, 10, 0))
+    np.testing.assert_array_equal(_segment(photo, square), expected[top:bottom, left:right])
 
 
 def _enlarged(logits: np.ndarray, crop: SquareCrop) -> np.ndarray:

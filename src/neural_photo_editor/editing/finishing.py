@@ -12,7 +12,7 @@ from neural_photo_editor.editing.preparation import PreparedEdit
 from neural_photo_editor.editing.windows import bands, grow, intersect, rows_and_columns, shift
 from neural_photo_editor.imaging.color_matching import match_ring
 from neural_photo_editor.imaging.compositing import Photo, composite
-from neural_photo_editor.imaging.edit_transfer import apply_color_change_, fit_color_change
+from neural_photo_editor.imaging.edit_transfer import color_change
 from neural_photo_editor.imaging.geometry import Box, put_back
 from neural_photo_editor.imaging.gradient_blending import blend_gradients
 from neural_photo_editor.imaging.masks import mask_coverage
@@ -101,8 +101,8 @@ class _Layers:
             return drawn
         fields = put_back(self._fields, self._edit.crop, band).mul_(self._largest)
         own = self._painted(band, original)
-        own = apply_color_change_(own, gain=fields[:, :3], offset=fields[:, 3:6])
-        return own if drawn is None else own.lerp_(drawn, fields[:, 6:].clamp_(0.0, 1.0))
+        own.add_(fields[:, :3]).clamp_(-1.0, 1.0)
+        return own if drawn is None else own.lerp_(drawn, fields[:, 3:].clamp_(0.0, 1.0))
 
     def _painted(self, band: Box, original: Photo) -> Tensor:
         """Return the painted photo in a band; paint lies in the mask's box only."""
@@ -120,15 +120,15 @@ class _Layers:
 
 
 def _color_fields(edit: PreparedEdit, after: Tensor) -> Tensor:
-    """Return what the model changed, float, (1, 6 or 7, R, R).
+    """Return what the model changed, float, (1, 3 or 4, R, R).
 
-    Gain and offset of each channel, see :func:`fit_color_change`, and with mixed detail where
-    there is new structure, 0..1.
+    The change of each channel, see :func:`color_change`, and with mixed detail where there is new
+    structure, 0..1.
     """
     resolution = after.shape[-1]
     before = edit.u_0.cpu()
     fields = [
-        *fit_color_change(
+        color_change(
             before,
             after,
             weight=mask_coverage(edit.mask, edit.crop, resolution=resolution),

@@ -2,11 +2,12 @@
 
 The edited square has the model's few pixels; the photo has many. Where an edit changes color and
 not structure, its effect is a smooth field of color changes, which can be found in the small
-square and applied to the large photo: every real hair stays. The field is that of the guided
-filter (He, Sun and Tang, "Guided Image Filtering", PAMI 2013, Eq. 5, 6 and 8), fitted at low
-resolution and enlarged as in the fast guided filter (He and Sun 2015). One deviation: both small
-images are smoothed before the fit, for the fine contrast a diffusion model loses is not a change
-anybody asked for.
+square and added to the large photo: every real hair stays. The field is that of the guided
+filter (He, Sun and Tang, "Guided Image Filtering", PAMI 2013, Eq. 5, 6 and 8), fitted and
+evaluated at low resolution. Two deviations: both small images are smoothed before the fit, for the
+fine contrast a diffusion model loses is not a change anybody asked for; and the field is enlarged,
+not its coefficients as in the fast guided filter (He and Sun 2015), which would put a loss of
+coarse contrast on the photo's fine contrast too.
 """
 
 import torch
@@ -23,14 +24,12 @@ SMOOTHING_RADIUS = 2
 """Pixels around each small pixel that are averaged before the fit."""
 
 
-def fit_color_change(
-    before: Tensor, after: Tensor, *, weight: Tensor, radius: int
-) -> tuple[Tensor, Tensor]:
-    """Fit the local color change between two small images.
+def color_change(before: Tensor, after: Tensor, *, weight: Tensor, radius: int) -> Tensor:
+    """Return the local change of color between two small images.
 
     In each window the change of every channel is fitted as an affine function of luma,
     ``after - before = gain * luma(before) + offset``, by weighted ridge regression; the fits of
-    all windows that cover a pixel are averaged.
+    all windows that cover a pixel are averaged and evaluated there.
 
     Args:
         before: the photo at low resolution, float, (1, 3, h, w), in [-1, 1].
@@ -39,9 +38,8 @@ def fit_color_change(
         radius: windows have 2 * radius + 1 pixels a side.
 
     Returns:
-        Gain and offset, each float32, (1, 3, h, w), to be enlarged to the photo's size for
-        :func:`apply_color_change_`. Both are zero more than ``radius`` pixels away from any
-        weight, and everywhere between equal images.
+        float32, (1, 3, h, w), to be enlarged and added to the photo. Zero more than ``radius``
+        pixels away from any weight, and everywhere between equal images.
 
     Raises:
         ValueError: the images' shapes differ, or the radius is below 1.
@@ -67,20 +65,7 @@ def fit_color_change(
     covariance = mean(luma * change) - mean_luma * mean_change
     gain = covariance / (variance.clamp_min(0.0) + RIDGE)
     offset = mean_change - gain * mean_luma
-    return mean(gain), mean(offset)
-
-
-def apply_color_change_(photo: Tensor, *, gain: Tensor, offset: Tensor) -> Tensor:
-    """Add ``gain * luma(photo) + offset`` to a photo or a part of it, in place.
-
-    Args:
-        photo: float32, (1, 3, H, W), in [-1, 1]; overwritten.
-        gain, offset: of :func:`fit_color_change`, enlarged: (1, 3, H, W).
-
-    Returns:
-        The photo, clipped to [-1, 1]; bit for bit as it was where gain and offset are zero.
-    """
-    return photo.addcmul_(gain, _luma(photo)).add_(offset).clamp_(-1.0, 1.0)
+    return mean(gain) * luma + mean(offset)
 
 
 def _luma(image: Tensor) -> Tensor:

@@ -151,9 +151,9 @@ def detail_kept(original: Photo, result: Photo, mask: Mask) -> float:
     """Return the ratio of fine luma contrast inside the mask, result over original.
 
     Fine contrast is the standard deviation of luma minus its 9x9 mean: strands and shading edges
-    count, the overall color does not. Contrast is divided by mean luma, for a lighter color shows
-    the same strands with larger differences. Pixels whose neighborhood reaches beyond the mask
-    are left out where enough others remain.
+    count, the overall color does not. Luma of gamma-encoded colors is close to lightness, so equal
+    contrast looks alike on light and dark colors. Pixels whose neighborhood reaches beyond the
+    mask are left out where enough others remain.
 
     Args:
         original, result: uint8, (H, W, 3).
@@ -165,7 +165,7 @@ def detail_kept(original: Photo, result: Photo, mask: Mask) -> float:
     _check_inside(original, result, mask)
     inner = _box_mean(mask.astype(float)) > 0.999
     where = inner if inner.sum() >= 50 else mask
-    before, after = (_relative_contrast(photo, where) for photo in (original, result))
+    before, after = (_fine_contrast(photo, where) for photo in (original, result))
     return after / max(before, 1e-6)
 
 
@@ -221,9 +221,9 @@ def _local_chromaticity(photo: Photo, mask: Mask) -> NDArray[np.float64]:
     return chromaticity
 
 
-def _relative_contrast(photo: Photo, where: Mask) -> float:
+def _fine_contrast(photo: Photo, where: Mask) -> float:
     luma = photo.astype(float) @ LUMA
-    return float((luma - _box_mean(luma))[where].std() / max(luma[where].mean(), 1.0))
+    return float((luma - _box_mean(luma))[where].std())
 
 
 def _box_mean(image: NDArray[np.float64], *, radius: int = 4) -> NDArray[np.float64]:

@@ -215,16 +215,34 @@ def test_recoloring_keeps_the_shading(color: tuple[int, int, int]) -> None:
 
 def test_recoloring_equals_its_formula() -> None:
     rng = np.random.default_rng(4)
-    photo = rng.integers(0, 256, (100, 80, 3), dtype=np.uint8)
+    photo = rng.integers(70, 140, (100, 80, 3), dtype=np.uint8)
     mask = rng.random((100, 80)) < 0.4
-    target = np.array([160.0, 48.0, 80.0])
-    luma = photo[mask] @ np.array([0.299, 0.587, 0.114]) + 8.0
-    shading = np.clip(luma / luma.mean(), 0.35, 1.8)[:, None]
-    paint = np.minimum(shading, 1) + np.maximum(shading - 1, 0) * (1 - target / 255)
-    expected = (target * paint * target / (target * paint).mean(axis=0)).clip(0, 255)
-    painted = recolor(photo, mask, (160, 48, 80))
-    assert np.abs(painted[mask] - expected).max() <= 0.501
+    target = np.array([160.0, 98.0, 120.0])
+    weights = np.array([0.299, 0.587, 0.114])
+    luma = photo[mask] @ weights
+    difference = (luma - luma.mean())[:, None]
+    to_black = target / (target @ weights)
+    to_white = (255 - target) / (255 - target @ weights)
+    lighter = (to_black + to_white) / 2
+    expected = target + np.where(difference < 0, difference * to_black, difference * lighter)
+    expected += target - expected.mean(axis=0)
+    painted = recolor(photo, mask, (160, 98, 120))
+    assert np.abs(painted[mask] - expected).max() <= 0.5 + 1 / 8  # luma is read in steps of 1/8
     np.testing.assert_array_equal(painted[~mask], photo[~mask])
+
+
+@pytest.mark.parametrize("color", ["#c2571f", "#e0b45a", "#1f8f8c", "#7a2fd0", "#ff3fa0"])
+@pytest.mark.parametrize("level", [40.0, 120.0, 190.0])
+def test_recoloring_keeps_differences_of_luma(color: str, level: float) -> None:
+    strands = level + 12.0 * np.sin(np.arange(70) / 2)[None, :, None] * np.ones((90, 1, 3))
+    photo = np.rint(strands).astype(np.uint8)
+    mask = _blob()
+    red, green, blue = bytes.fromhex(color[1:])
+    painted = recolor(photo, mask, (red, green, blue))
+    weights = np.array([0.299, 0.587, 0.114])
+    before, after = photo[mask] @ weights, painted[mask] @ weights
+    assert after.std() == pytest.approx(before.std(), rel=0.05)
+    assert np.corrcoef(before, after)[0, 1] > 0.99
 
 
 def test_recoloring_a_black_region_gives_the_color() -> None:

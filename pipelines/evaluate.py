@@ -33,6 +33,8 @@ def evaluate(cfg: DictConfig) -> EvaluationResult:
     trained, folder = _load(cfg)
     # Of the configuration only values are used: an artifact's file must not run code.
     data = OmegaConf.load(folder / "config.yaml").data
+    if not (cfg.shards or data.shards):
+        raise ValueError("imported weights come without photos: give shards=DIR")
     kind = trained.metadata["kind"]
     datamodule = ShardDataModule(
         shards=cfg.shards or data.shards,

@@ -29,13 +29,19 @@ Corners = tuple[int, int, int, int]
 """(left, top, right, bottom), the order of the wire."""
 
 
+MAX_WEBP_PIXELS = 12_000_000
+"""A WebP upload gets WebP back up to this size: lossless, larger ones take seconds and over 1 GB."""
+
+
 def choose_format(request: EditRequest, photo: DecodedPhoto) -> ImageFormat:
     """Return the file type of an edit's result: one that keeps every pixel, if none is asked for.
 
     Raises:
         RequestError: 422 when the type asked for cannot hold the photo.
     """
-    chosen = request.format or ("webp" if photo.format == "webp" else "png")
+    height, width = photo.size
+    as_webp = photo.format == "webp" and height * width <= MAX_WEBP_PIXELS
+    chosen = request.format or ("webp" if as_webp else "png")
     check_format(chosen, size=photo.size, alpha=photo.alpha)
     return chosen
 

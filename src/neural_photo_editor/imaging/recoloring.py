@@ -58,7 +58,8 @@ def _luma_levels(photo: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint16]:
     # Channel by channel: numpy picks single bytes several times as fast as groups of three.
     red, green, blue = (photo[..., channel][mask] for channel in range(3))
     luma = red * (_LEVELS * LUMA[0]) + green * (_LEVELS * LUMA[1]) + blue * (_LEVELS * LUMA[2])
-    return np.rint(luma, out=luma).astype(np.uint16)
+    levels: NDArray[np.uint16] = np.rint(luma, out=luma).astype(np.uint16)
+    return levels
 
 
 def _paint_by_level(counts: NDArray[np.int64], color: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -84,7 +85,8 @@ def _paint_by_level(counts: NDArray[np.int64], color: tuple[int, int, int]) -> N
     in_use = paint[:, usual] if usual.any() else paint
     most, least = in_use.max(axis=1, keepdims=True), in_use.min(axis=1, keepdims=True)
     shift = np.clip(shift, np.minimum(-least, 0.0), np.maximum(255.0 - most, 0.0))
-    return np.rint(np.clip(paint + shift, 0.0, 255.0)).astype(np.uint8)
+    table: NDArray[np.uint8] = np.rint(np.clip(paint + shift, 0.0, 255.0)).astype(np.uint8)
+    return table
 
 
 def _brighter_share(

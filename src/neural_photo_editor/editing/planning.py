@@ -39,7 +39,8 @@ def plan_edit(
     """Choose start, steps, sampler and seeds; return a plan for each variation and the strength.
 
     What the request leaves open comes from the bundle's defaults, except that an edit without
-    paint (filling, erasing) starts at FILL_STRENGTH. Default steps never exceed the start.
+    paint (filling, erasing) starts at FILL_STRENGTH. Default steps exceed neither the start nor
+    what MAX_EVALUATIONS leaves.
 
     Raises:
         RequestError: 422 when timestep or steps do not fit the schedule, or when it would take
@@ -47,8 +48,9 @@ def plan_edit(
     """
     painted = has_paint(request)
     t0, strength = _start(request, schedule, default=defaults.strength if painted else None)
-    steps = min(defaults.steps, t0) if request.steps is None else request.steps
     resamples = request.resamples or (1 if painted else FILL_RESAMPLES)
+    most = max(1, MAX_EVALUATIONS // (resamples * request.variations))
+    steps = min(defaults.steps, t0, most) if request.steps is None else request.steps
     _check_evaluations(request, steps=steps, resamples=resamples)
     if steps > t0:
         raise RequestError(
@@ -95,7 +97,9 @@ def choose_detail(request: EditRequest, *, strength: float) -> DetailSource:
         return request.detail
     if request.color is not None and strength <= TRANSFER_STRENGTH:
         return "photo"
-    return "mixed" if has_paint(request) else "model"
+    # Where a map says that pixels stay, the photo has the detail.
+    keeps_some = has_paint(request) or request.strength_map is not None
+    return "mixed" if keeps_some else "model"
 
 
 def choose_blend(request: EditRequest, *, whole_photo: bool) -> Blend:

@@ -187,8 +187,7 @@ def _paint(
     window = rows_and_columns(box)
     painted = photo.copy()
     if strokes is not None:
-        inside = mask[window][..., None]
-        np.copyto(painted[window], paint_over(photo[window], strokes[window]), where=inside)
+        painted[window] = paint_over(photo[window], strokes[window], mask=mask[window])
     elif request.color is not None:
         red, green, blue = bytes.fromhex(request.color[1:])
         painted[window] = recolor(photo[window], mask[window], (red, green, blue))

@@ -11,6 +11,7 @@ from neural_photo_editor.api.codec import (
     check_format,
     encode_png,
 )
+from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import (
     EditMetadata,
     EditRequest,
@@ -30,7 +31,7 @@ Corners = tuple[int, int, int, int]
 
 
 MAX_WEBP_PIXELS = 12_000_000
-"""A WebP upload gets WebP back up to here: larger ones take seconds and over 1 GB."""
+"""Lossless WebP is written up to here: larger ones take seconds and over 1 GB."""
 
 
 def choose_format(request: EditRequest, photo: DecodedPhoto) -> ImageFormat:
@@ -42,6 +43,13 @@ def choose_format(request: EditRequest, photo: DecodedPhoto) -> ImageFormat:
     height, width = photo.size
     as_webp = photo.format == "webp" and height * width <= MAX_WEBP_PIXELS
     chosen = request.format or ("webp" if as_webp else "png")
+    if chosen == "webp" and height * width > MAX_WEBP_PIXELS:
+        raise RequestError(
+            422,
+            f"webp holds at most {MAX_WEBP_PIXELS:,} pixels here",
+            field="format",
+            remedy="choose png or jpeg",
+        )
     check_format(chosen, size=photo.size, alpha=photo.alpha)
     return chosen
 

@@ -134,6 +134,17 @@ def test_variations_equal_the_edits_of_their_seeds() -> None:
     assert len(set(several.images)) == 3
 
 
+def test_variations_are_as_large_together_as_one_photo_may_be() -> None:
+    pipeline = make_pipeline(defaults=defaults(max_pixels=3 * 64 * 64))
+    answers = pipeline.run(
+        [edit_request(make_photo(), variations=number, response="json") for number in (3, 4)]
+    )
+    assert isinstance(answers[0], EditResult)
+    assert isinstance(answers[1], RequestError)
+    assert (answers[1].status, answers[1].field) == (413, "variations")
+    assert "at most 3 variations" in str(answers[1])
+
+
 def test_a_strength_map_of_255_is_none_and_of_0_keeps_the_paint() -> None:
     pipeline = make_pipeline(**random_networks())
     photo = make_photo()

@@ -86,20 +86,22 @@ def test_seeds_are_kept_or_drawn() -> None:
     assert len({_plans()[0][0].seed for _ in range(4)}) == 4
 
 
-def test_eight_variations_of_a_fill_are_not_too_many() -> None:
-    assert len(_plans(variations=8)[0]) == 8
+def test_default_steps_leave_room_for_all_variations_of_a_fill() -> None:
+    plans, _ = _plans(variations=8)
+    assert [plan.steps * plan.resamples for plan in plans] == [125] * 8
+    assert _plans(variations=4)[0][0].steps == 50
 
 
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"steps": 401}, "steps"),
-        ({"steps": 101, "resamples": 20}, "resamples"),
-        ({"steps": 51, "variations": 8}, "variations"),
+        ({"steps": 201}, "steps"),
+        ({"steps": 51, "resamples": 20}, "resamples"),
+        ({"steps": 26, "variations": 8}, "variations"),
     ],
 )
 def test_too_many_evaluations_are_refused(fields: dict[str, Any], named: str) -> None:
-    with pytest.raises(RequestError, match="more than 2000") as caught:
+    with pytest.raises(RequestError, match="more than 1000") as caught:
         _plans(**fields)
     assert (caught.value.status, caught.value.field) == (422, named)
 
@@ -136,6 +138,7 @@ def test_a_share_of_the_strength_is_a_timestep() -> None:
         (PAINT, 0.51, "mixed"),
         ({"strokes": b"s"}, 0.1, "mixed"),
         ({}, 0.1, "model"),
+        ({"strength_map": b"m"}, 0.1, "mixed"),
         ({**PAINT, "detail": "model"}, 0.1, "model"),
         ({"detail": "mixed"}, 1.0, "mixed"),
     ],

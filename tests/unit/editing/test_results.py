@@ -34,6 +34,8 @@ def test_the_result_has_a_type_that_keeps_every_pixel(
 
 def test_a_type_that_is_asked_for_is_taken_if_it_can_hold_the_photo() -> None:
     request = EditRequest(photo=b"x", regions=("hair",), format="webp")
-    assert choose_format(request, _photo((3000, 4001), "png")) == "webp"
+    assert choose_format(request, _photo((3000, 4000), "png")) == "webp"
+    with pytest.raises(RequestError, match="at most 12,000,000 pixels"):
+        choose_format(request, _photo((3000, 4001), "png"))
     with pytest.raises(RequestError, match="at most 16,383"):
         choose_format(request, _photo((20, 17_000), "png"))

@@ -1,0 +1,1 @@
+"""The public face of the endpoint: an ASGI application in front of TorchServe."""

@@ -3,14 +3,15 @@
 A multipart form: the files ``photo``, ``mask``, ``strokes``, ``strength_map`` and text fields,
 ``operation`` among them. A JSON document: the same names, files as base64 text. A result is an
 image file with its metadata in the header ``X-NPE-Metadata``, or with ``response=json`` one JSON
-document: ``image`` (of an edit with several variations the list ``images``) as base64 text, and
-``metadata``. A refusal is a problem document (RFC 9457).
+document: ``image`` (of an edit with several variations the list ``images``) as base64 text,
+``metadata``, and ``receipt`` (``receipts``) where asked for. A refusal is a problem document (RFC
+9457).
 """
 
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,7 @@ _NUMBERS: dict[str, type[float] | type[int]] = {
     "seed": int,
     "variations": int,
 }
+_TRUTHS = {"true": True, "false": False}
 _CONTENT_TYPES = "send multipart/form-data or application/json"
 
 
@@ -97,7 +99,8 @@ def to_form(request: Request) -> tuple[dict[str, str], dict[str, bytes]]:
     files = {name: values.pop(name) for name in FILE_FIELDS if name in values}
     texts = {"operation": operation_of(request)}
     for name, value in values.items():
-        texts[name] = ",".join(value) if name == "regions" else str(value)
+        text = ",".join(value) if name == "regions" else str(value)
+        texts[name] = text.lower() if isinstance(value, bool) else text
     return texts, files
 
 
@@ -112,7 +115,9 @@ def render(result: Result, *, response: str = "image") -> Reply:
             base64.b64encode(image).decode("ascii")
             for image in (result.images if isinstance(result, EditResult) else (result.image,))
         ]
-        body = {"image": images[0]} if len(images) == 1 else {"images": images}
+        body: dict[str, Any] = _one_or_list("image", images)
+        if isinstance(result, EditResult) and result.receipts:
+            body |= _one_or_list("receipt", result.receipts)
         encoded = json.dumps({**body, "metadata": metadata}).encode("ascii")
         return Reply(200, "OK", {"Content-Type": "application/json"}, encoded)
     content_type = f"image/{metadata.get('format', 'png')}"
@@ -135,7 +140,13 @@ def read_result(operation: str, headers: Mapping[str, str], body: bytes) -> Resu
     fields = {"image": first, "metadata": document["metadata"]}
     if more:
         fields["more_images"] = tuple(more)
+    if "receipts" in document or "receipt" in document:
+        fields["receipts"] = tuple(document.get("receipts") or [document["receipt"]])
     return _RESULTS[operation].model_validate(fields)
+
+
+def _one_or_list(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    return {name: values[0]} if len(values) == 1 else {f"{name}s": list(values)}
 
 
 def render_error(error: RequestError) -> Reply:
@@ -207,6 +218,8 @@ def _from_form(row: Mapping[str, Any]) -> dict[str, Any]:
             fields[name] = tuple(part.strip() for part in text.split(",") if part.strip())
         elif name in _NUMBERS:
             fields[name] = _number(name, text)
+        elif name == "receipt":
+            fields[name] = _truth(name, text)
         else:
             fields[name] = text
     return fields
@@ -243,3 +256,11 @@ def _number(name: str, text: str) -> float | int:
         raise RequestError(
             422, f"{text[:40]!a} is not a {kind}", field=name, remedy=f"send a {kind}"
         ) from None
+
+
+def _truth(name: str, text: str) -> bool:
+    if text.lower() not in _TRUTHS:
+        raise RequestError(
+            422, f"{text[:40]!a} is not a truth value", field=name, remedy="send true or false"
+        )
+    return _TRUTHS[text.lower()]

@@ -110,6 +110,9 @@ class EditRequest(_Request):
     format: ImageFormat | None = None
     """File type of the result. Left out, WebP for WebP up to 12 megapixels, else PNG: both keep
     every pixel outside the mask exactly, which JPEG cannot."""
+    receipt: bool = False
+    """Whether a signed receipt of each image comes back, see :mod:`api.receipt`; needs the response
+    ``json``."""
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
@@ -128,6 +131,11 @@ class EditRequest(_Request):
             raise _field_error(
                 "variations are several images, and the response image holds one",
                 "add response=json, or leave variations out",
+            )
+        if self.receipt and self.response == "image":
+            raise _field_error(
+                "receipt needs room beside the image, and the response image has none",
+                "add response=json, or leave receipt out",
             )
         return self
 
@@ -235,15 +243,24 @@ class _Result(BaseModel):
 
 
 class EditResult(_Result):
-    """The edited photo, an image file of the photo's size; its further variations beside it."""
+    """The edited photo, an image file of the photo's size; its further variations beside it.
+
+    ``receipts`` holds the signed receipt of each image, a JSON document, where asked for.
+    """
 
     metadata: EditMetadata
     more_images: Annotated[tuple[bytes, ...], Field(repr=False)] = ()
+    receipts: Annotated[tuple[dict[str, Any], ...], Field(repr=False)] = ()
 
     @property
     def images(self) -> tuple[bytes, ...]:
         """All variations, in the order of ``metadata.seeds``."""
         return self.image, *self.more_images
+
+    @property
+    def receipt(self) -> dict[str, Any] | None:
+        """The signed receipt of ``image``, if one was asked for."""
+        return self.receipts[0] if self.receipts else None
 
     def save_all(self, path: str | Path) -> tuple[Path, ...]:
         """Write every variation, ``out.png`` as ``out-1.png``, ``out-2.png``, ..."""

@@ -68,5 +68,6 @@ def _range_remedy(field: str | None) -> str:
         "variations": f"send a whole number from 1 to {MAX_VARIATIONS}",
         "regions": "send a list of region names",
         "color": "send a text such as #aa3311",
+        "receipt": "send true or false",
     }
     return remedies.get(field or "", "send an image file (in JSON: its base64 text)")

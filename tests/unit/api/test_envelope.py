@@ -41,6 +41,7 @@ def base64_text(data: bytes) -> str:
         EDIT,
         EditRequest(photo=b"p", mask=b"m", strokes=b"\xffs", timestep=450),
         EditRequest(photo=b"p", mask=b"m", variations=3, response="json", strength_map=b"\xff"),
+        EditRequest(photo=b"p", mask=b"m", receipt=True, response="json"),
         EditRequest(
             photo=b"p",
             mask=b"m",
@@ -103,6 +104,10 @@ def test_json_bodies_parsed_or_raw(key: str) -> None:
         ({**FORM, "seed": "9" * 5000}, "", 422, "seed"),
         ({**FORM, "variations": "four", "response": "json"}, "", 422, "variations"),
         ({**FORM, "variations": "4"}, "", 422, "variations"),
+        ({**FORM, "receipt": "maybe", "response": "json"}, "", 422, "receipt"),
+        ({**FORM, "receipt": "true"}, "", 422, "receipt"),
+        ({"body": {"operation": "edit", "photo": "cA==", "mask": "cA==", "receipt": "true",
+                   "response": "json"}}, "application/json", 422, "receipt"),
         ({**FORM, "strength_map": ["x"]}, "", 415, "strength_map"),
         ({"operation": "edit", "photo": b"p", "regions": "hair,beard"}, "", 422, "regions"),
     ],
@@ -142,6 +147,24 @@ def test_variations_travel_as_a_list() -> None:
     assert [base64.b64decode(text) for text in document["images"]] == [b"a", b"b", b"\xff"]
     assert "image" not in document
     assert read_result("edit", {"content-type": "application/json"}, reply.body) == result
+
+
+@pytest.mark.parametrize("receipts", [({"key_id": "k"},), ({"key_id": "k"}, {"key_id": "l"})])
+def test_receipts_travel_beside_their_images(receipts: tuple[dict[str, Any], ...]) -> None:
+    metadata = EditMetadata(
+        width=5, height=6, bundle_digest="ab", seed=3, sampler="ddim", steps=4, timestep=100,
+        strength=0.2, variations=len(receipts),
+    )  # fmt: skip
+    result = EditResult(
+        image=b"a", more_images=(b"b",) * (len(receipts) - 1), metadata=metadata, receipts=receipts
+    )
+    reply = render(result, response="json")
+    document = json.loads(reply.body)
+    assert ("receipt" if len(receipts) == 1 else "receipts") in document
+    read = read_result("edit", {"content-type": "application/json"}, reply.body)
+    assert read == result
+    assert isinstance(read, EditResult)
+    assert read.receipt == receipts[0]
 
 
 def test_the_content_type_is_that_of_the_file() -> None:

@@ -164,11 +164,12 @@ class EditClient(_BaseClient):
         detail: str | None = None,
         blend: str | None = None,
         format: str | None = None,
+        receipt: bool = False,
     ) -> EditResult:
         """Return the photo with its marked pixels repainted; raises EditError.
 
         The arguments are those of :class:`~neural_photo_editor.api.schema.EditRequest`; all
-        variations are in the result's ``images``.
+        variations are in the result's ``images``, their signed receipts in its ``receipts``.
         """
         result = self._send(
             _edit_request(
@@ -188,6 +189,7 @@ class EditClient(_BaseClient):
                 detail=detail,
                 blend=blend,
                 format=format,
+                receipt=receipt,
             )
         )
         assert isinstance(result, EditResult)
@@ -270,11 +272,12 @@ class AsyncEditClient(_BaseClient):
         detail: str | None = None,
         blend: str | None = None,
         format: str | None = None,
+        receipt: bool = False,
     ) -> EditResult:
         """Return the photo with its marked pixels repainted; raises EditError.
 
         The arguments are those of :class:`~neural_photo_editor.api.schema.EditRequest`; all
-        variations are in the result's ``images``.
+        variations are in the result's ``images``, their signed receipts in its ``receipts``.
         """
         result = await self._send(
             _edit_request(
@@ -294,6 +297,7 @@ class AsyncEditClient(_BaseClient):
                 detail=detail,
                 blend=blend,
                 format=format,
+                receipt=receipt,
             )
         )
         assert isinstance(result, EditResult)
@@ -336,12 +340,13 @@ def _edit_request(
     strokes: ImageInput | None,
     strength_map: ImageInput | None,
     variations: int,
+    receipt: bool,
     **options: Any,
 ) -> EditRequest:
     images = {"mask": mask, "strokes": strokes, "strength_map": strength_map}
-    fields = {"photo": encode_image(photo), "variations": variations, **options}
+    fields = {"photo": encode_image(photo), "variations": variations, "receipt": receipt, **options}
     fields |= {name: encode_image(image) for name, image in images.items() if image is not None}
-    if variations != 1:
+    if variations != 1 or receipt:
         fields["response"] = "json"
     return _build(EditRequest, fields)
 

@@ -1,8 +1,9 @@
 """How far one set of images lies from another, by what a network sees in them.
 
 Features come from any callable (images) -> (N, D); :func:`segmenter_features` makes one of a
-segmenter, which knows portraits and needs no download. Distances by features of an Inception
-network are comparable with the literature's; those by other features only with each other.
+segmenter, which knows portraits and needs no download. Distances by features of the Inception
+network, see `inception_features`, are comparable with the literature's; those by other features
+only with each other.
 """
 
 from collections.abc import Callable

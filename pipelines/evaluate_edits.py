@@ -29,7 +29,8 @@ def run(cfg: DictConfig) -> EvaluationResult:
     """Load the bundle and the photos, make the edits and write what was measured.
 
     Raises:
-        ValueError: there is no bundle, or too few photos.
+        ValueError: there is no bundle, there are too few photos, or ``inception_weights`` is no
+            file of the network's weights.
     """
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     with ExitStack() as stack:
@@ -57,6 +58,7 @@ def run(cfg: DictConfig) -> EvaluationResult:
         sweep=sweep,
         out_dir=Path(cfg.out_dir),
         num_strips=cfg.num_strips,
+        inception_weights=cfg.inception_weights and Path(cfg.inception_weights),
     )
     _log.info("edits of %d held-out photos: see %s", result.num_samples, cfg.out_dir)
     return result

@@ -11,6 +11,7 @@ from torch import nn
 
 from neural_photo_editor.artifacts.bundle import ServingDefaults, stage_bundle
 from neural_photo_editor.artifacts.export import export_artifact
+from neural_photo_editor.common.fingerprint import sha256_file
 from neural_photo_editor.common.regions import REGION_NAMES
 from neural_photo_editor.data.shard_writer import write_shards
 from neural_photo_editor.data.synthetic_source import SyntheticPortraits
@@ -20,6 +21,7 @@ from neural_photo_editor.networks.denoising_unet import DenoisingUNet
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 from neural_photo_editor.networks.srresnet import SRResNet
 from pipelines.evaluate_edits import run
+from tests.unit.networks.inception_golden import random_weights
 
 PAINTED = ("hair", "lip", "skin")
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -86,6 +88,8 @@ def test_drawn_portraits_are_edited_by_a_folder_and_by_its_archive(
     outside = [v for k, v in result.metrics.items() if k.startswith("max_difference_outside")]
     assert outside
     assert set(outside) == {0.0}
+    assert result.weights == {}
+    assert not any(name.startswith("inception") for name in result.metrics)
     archive = tmp_path / "archive"
     archive.mkdir()
     zipped = shutil.make_archive(str(tmp_path / "zipped"), "zip", bundle)
@@ -113,6 +117,34 @@ def test_held_out_photos_of_shards_are_edited(bundle: Path, tmp_path: Path) -> N
     assert result.num_samples == 2
     with pytest.raises(ValueError, match="num_photos"):
         run(configured(**(values | {"num_photos": 500}), out_dir=tmp_path / "out"))
+
+
+def test_inception_distances_stand_beside_the_segmenters(bundle: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save({name: w.half() for name, w in random_weights().items()}, weights)
+    values = {
+        "bundle": bundle,
+        "resolution": 32,
+        "num_photos": 2,
+        "num_real_photos": 2,
+        "timesteps": "[20]",
+        "steps": "[1]",
+        "num_strips": 1,
+        "device": "cpu",
+        "out_dir": tmp_path / "out",
+    }
+    result = run(configured(**values, inception_weights=weights))
+    assert EvaluationResult.load(tmp_path / "out").weights == {"inception": sha256_file(weights)}
+    weights.write_bytes(b"")  # Neither weights, nor 48 MB kept for later looks.
+    # Two photos are too few for a Frechet distance of 2,048 features.
+    beside = {f"inception_{name}" for name in result.metrics if name.startswith("kernel_distance")}
+    assert beside == {name for name in result.metrics if name.startswith("inception_")}
+    assert all(result.metrics[name] != 0.0 for name in beside)
+    assert beside
+    header = (tmp_path / "out" / "edits.md").read_text().splitlines()[0]
+    assert header.index("| kernel distance") < header.index("| Inception kernel distance")
+    with pytest.raises(ValueError, match=r"weights\.pth is damaged or holds more"):
+        run(configured(**values, inception_weights=weights))
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """Judging a bundle by the edits it makes: tables, plots and a sheet of strips."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from neural_photo_editor.common.fingerprint import sha256_file
 from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.evaluation.edit_sweep import Cell, EditSweep, MeasuredEdit, run_sweep
-from neural_photo_editor.evaluation.edit_tables import Table, draw_plots, write_csv, write_markdown
+from neural_photo_editor.evaluation.edit_tables import draw_plots, write_csv, write_markdown
 from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
 from neural_photo_editor.evaluation.pictures import save_grid, to_pictures
 from neural_photo_editor.imaging.compositing import Photo
@@ -21,10 +24,29 @@ from neural_photo_editor.metrics.feature_distance import (
     kernel_distance,
     segmenter_features,
 )
+from neural_photo_editor.metrics.inception_features import (
+    fit_to_inception,
+    inception_features,
+    load_inception,
+)
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 
 STRIP_PX = 128
 FEATURES_BATCH_SIZE = 32
+
+
+class _View(NamedTuple):
+    """What photos are compared by.
+
+    Attributes:
+        prefix: of the names of its distances.
+        fit: resizes a photo, float (1, 3, H, W) in [-1, 1], to what the features are of.
+        features: of the resized photos.
+    """
+
+    prefix: str
+    fit: Callable[[Tensor], Tensor]
+    features: Features
 
 
 def evaluate_edits(
@@ -36,12 +58,15 @@ def evaluate_edits(
     out_dir: Path,
     num_strips: int = 6,
     features: Features | None = None,
+    inception_weights: Path | None = None,
 ) -> EvaluationResult:
     """Edit photos; write ``metrics.json``, ``edits.csv``, ``edits.md``, plots and ``strips.png``.
 
     Every cell of the tables is a region, a start timestep and a number of steps; its kernel
     distance is that of its results from the real photos, and its Frechet distance too where there
-    are more results and real photos than features.
+    are more results and real photos than features. With an Inception network's weights its
+    distances stand beside, which compare with the literature's, and ``metrics.json`` holds the
+    file's digest.
 
     Args:
         pipeline: the editor.
@@ -52,23 +77,22 @@ def evaluate_edits(
         num_strips: rows of ``strips.png``: photos, edited from every timestep.
         features: (float (N, 3, R, R) in [-1, 1], R the segmenter's resolution) -> (N, D); those
             of the bundle's segmenter when absent, see `segmenter_features`.
+        inception_weights: a file as `load_inception` reads it; absent: no such distances.
 
     Raises:
-        ValueError: too few real photos, or see `run_sweep`.
+        ValueError: too few real photos, or see `run_sweep` and `load_inception`.
     """
-    if features is None:
-        if not isinstance(pipeline.segmenter, SegmentationUNet):
-            raise ValueError("the segmenter is no SegmentationUNet: give features")
-        features = segmenter_features(pipeline.segmenter)
+    views = _views(pipeline, features, inception_weights)
     out_dir.mkdir(parents=True, exist_ok=True)
     edits: dict[Cell, list[MeasuredEdit]] = defaultdict(list)
     for edit in run_sweep(pipeline, photos, sweep):
         edits[edit.cell].append(edit)
-    real = _features_of(real_photos, features, pipeline)
-    table: Table = {
-        cell: {**_means(of_cell), **_distances(of_cell, real, features, pipeline)}
-        for cell, of_cell in edits.items()
-    }
+    table: dict[Cell, dict[str, float]] = {cell: _means(of_cell) for cell, of_cell in edits.items()}
+    for view in views:
+        real = _features_of(real_photos, view, pipeline.device)
+        for cell, of_cell in edits.items():
+            edited = _features_of([edit.result for edit in of_cell], view, pipeline.device)
+            table[cell].update(_distances(edited, real, prefix=view.prefix))
     write_csv(table, out_dir / "edits.csv")
     write_markdown(table, out_dir / "edits.md")
     plots = draw_plots(table, out_dir)
@@ -78,9 +102,25 @@ def evaluate_edits(
         for cell, values in table.items()
         for name, value in values.items()
     }
-    result = EvaluationResult("edits", len(photos), metrics, ["strips.png", *plots])
+    weights = {} if inception_weights is None else {"inception": sha256_file(inception_weights)}
+    result = EvaluationResult("edits", len(photos), metrics, ["strips.png", *plots], weights)
     result.save(out_dir)
     return result
+
+
+def _views(
+    pipeline: EditPipeline, features: Features | None, inception_weights: Path | None
+) -> list[_View]:
+    if features is None:
+        if not isinstance(pipeline.segmenter, SegmentationUNet):
+            raise ValueError("the segmenter is no SegmentationUNet: give features")
+        features = segmenter_features(pipeline.segmenter)
+    side = pipeline.segmenter_resolution
+    views = [_View("", partial(resize, size=(side, side)), features)]
+    if inception_weights is not None:
+        network = load_inception(inception_weights).to(pipeline.device)
+        views.append(_View("inception_", fit_to_inception, inception_features(network)))
+    return views
 
 
 def _means(edits: Sequence[MeasuredEdit]) -> dict[str, float]:
@@ -92,24 +132,23 @@ def _means(edits: Sequence[MeasuredEdit]) -> dict[str, float]:
     return {"count": float(len(edits)), **means, "max_difference_outside": worst}
 
 
-def _distances(
-    edits: Sequence[MeasuredEdit], real: Tensor, features: Features, pipeline: EditPipeline
-) -> dict[str, float]:
+def _distances(edited: Tensor, real: Tensor, *, prefix: str) -> dict[str, float]:
     """Return the distances of a cell's results from the real photos that can be had."""
-    edited = _features_of([edit.result for edit in edits], features, pipeline)
     distances = {}
     if len(edited) >= 2:
-        distances["kernel_distance"] = kernel_distance(edited, real)
+        distances[f"{prefix}kernel_distance"] = kernel_distance(edited, real)
     if min(len(edited), len(real)) > real.shape[1]:
-        distances["frechet_distance"] = frechet_distance(edited, real)
+        distances[f"{prefix}frechet_distance"] = frechet_distance(edited, real)
     return distances
 
 
-def _features_of(photos: Sequence[Photo], features: Features, pipeline: EditPipeline) -> Tensor:
-    side = pipeline.segmenter_resolution
-    images = torch.cat([resize(photo_to_tensor(photo), (side, side)) for photo in photos])
-    batches = torch.split(images.to(pipeline.device), FEATURES_BATCH_SIZE)
-    return torch.cat([features(batch) for batch in batches])
+def _features_of(photos: Sequence[Photo], view: _View, device: torch.device) -> Tensor:
+    batches = []
+    for start in range(0, len(photos), FEATURES_BATCH_SIZE):
+        batch = photos[start : start + FEATURES_BATCH_SIZE]
+        images = torch.cat([view.fit(photo_to_tensor(photo)) for photo in batch])
+        batches.append(view.features(images.to(device)))
+    return torch.cat(batches)
 
 
 def _save_strips(

@@ -20,6 +20,8 @@ TITLES = {
     "paint_difference": "distance from the paint, CIEDE2000",
     "kernel_distance": "kernel distance from real photos",
     "frechet_distance": "Frechet distance from real photos",
+    "inception_kernel_distance": "Inception kernel distance from real photos (KID)",
+    "inception_frechet_distance": "Inception Frechet distance from real photos (FID)",
 }
 """Metrics in the order of the tables."""
 

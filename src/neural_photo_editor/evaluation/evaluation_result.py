@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -22,12 +22,15 @@ class EvaluationResult:
         num_samples: held-out samples measured.
         metrics: name -> value; a name may have parts divided by "/".
         pictures: names of the PNG files beside ``metrics.json``, the most telling one first.
+        weights: names of networks measured with whose weights are from elsewhere -> SHA-256 of
+            their files.
     """
 
     kind: str
     num_samples: int
     metrics: dict[str, float]
     pictures: list[str]
+    weights: dict[str, str] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
         """Write ``metrics.json``; readers see the old or the new file, whole."""

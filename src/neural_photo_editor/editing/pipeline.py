@@ -1,6 +1,6 @@
 """Requests in, results out: the whole editor behind one method, without any server in it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -26,7 +26,7 @@ from neural_photo_editor.editing.face_regions import label_photo
 from neural_photo_editor.editing.face_search import FaceSearch
 from neural_photo_editor.editing.finishing import finish_edit
 from neural_photo_editor.editing.jobs import Job, answer, run_batched_stage, run_stage
-from neural_photo_editor.editing.preparation import prepare_edit
+from neural_photo_editor.editing.preparation import PreparedEdit, prepare_edit
 from neural_photo_editor.editing.progress import OnProgress, report_steps
 from neural_photo_editor.editing.results import (
     choose_format,
@@ -46,6 +46,9 @@ from neural_photo_editor.imaging.masks import MAX_FEATHER_PX
 from neural_photo_editor.networks.denoising_unet import DenoisingUNet
 from neural_photo_editor.networks.inference import native_dtype, prepare_for_inference
 
+SignReceipts = Callable[[EditRequest, DecodedPhoto, PreparedEdit, EditResult], EditResult]
+"""Adds the signed receipt of each image to a result."""
+
 
 class EditPipeline:
     """Answers segment, edit and upscale requests with three networks and a noise schedule.
@@ -63,6 +66,7 @@ class EditPipeline:
         resolution, segmenter_resolution: sides of the networks' inputs, in pixels.
         scale: the upscaler's factor.
         device: where the networks run.
+        sign_receipts: see :mod:`editing.receipts`; without it requests for receipts are refused.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class EditPipeline:
         segmenter_resolution: int,
         scale: int = 4,
         device: torch.device | str = "cpu",
+        sign_receipts: SignReceipts | None = None,
     ) -> None:
         if defaults.feather_px > MAX_FEATHER_PX:
             raise ValueError(
@@ -92,6 +97,7 @@ class EditPipeline:
         self.bundle_digest = bundle_digest
         self.resolution = resolution
         self.segmenter_resolution = segmenter_resolution
+        self.sign_receipts = sign_receipts
         self.look = PhotoSegmenter(self.segmenter, segmenter_resolution, self.device)
         self.alignment = Alignment(
             center_x=defaults.face_center_x,
@@ -159,6 +165,7 @@ class EditPipeline:
             self._check_upscaled_size(job.photo)
         elif isinstance(job.request, EditRequest):
             self._check_variations(job.request, job.photo)
+            self._check_receipt(job.request)
 
     def _check_upscaled_size(self, photo: DecodedPhoto) -> None:
         height, width = photo.size
@@ -270,6 +277,15 @@ class EditPipeline:
                 remedy=f"send at most {most} variations of a photo of this size",
             )
 
+    def _check_receipt(self, request: EditRequest) -> None:
+        if request.receipt and self.sign_receipts is None:
+            raise RequestError(
+                422,
+                "this server has no key to sign receipts with",
+                field="receipt",
+                remedy="leave receipt out, or ask who runs the server to set NPE_RECEIPT_KEY",
+            )
+
     def _edit_result(self, job: Job) -> EditResult:
         photo, edit = job.decoded, job.prepared
         images = []
@@ -284,13 +300,17 @@ class EditPipeline:
                     icc_profile=photo.icc_profile,
                 )
             )
-        return edit_result(
+        result = edit_result(
             edit,
             images,
             size=photo.size,
             image_format=job.image_format,
             bundle_digest=self.bundle_digest,
         )
+        assert isinstance(job.request, EditRequest)
+        if job.request.receipt and self.sign_receipts is not None:
+            return self.sign_receipts(job.request, photo, edit, result)
+        return result
 
 
 def _made_fast(denoiser: nn.Module, device: torch.device) -> nn.Module:

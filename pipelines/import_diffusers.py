@@ -14,7 +14,7 @@ from neural_photo_editor.artifacts.diffusers_folder import (
     read_diffusers,
 )
 from neural_photo_editor.artifacts.export import export_artifact
-from neural_photo_editor.artifacts.spec import check_name
+from neural_photo_editor.artifacts.names import check_name
 from neural_photo_editor.common.log import configure_logging, get_logger
 from neural_photo_editor.diffusion.samplers import sample
 from neural_photo_editor.evaluation.pictures import save_grid, to_pictures

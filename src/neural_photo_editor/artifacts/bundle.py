@@ -4,95 +4,43 @@ Unpacked, a bundle is a folder with ``bundle.json`` and ``artifacts/{denoiser,se
 TorchServe unpacks the ``.mar`` into such a folder, with the handler beside it.
 """
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from neural_photo_editor.artifacts import registry as registries
-from neural_photo_editor.artifacts.load import LoadedArtifact, load_artifact
-from neural_photo_editor.artifacts.spec import (
-    KINDS,
-    Kind,
-    check_name,
-    check_schema_version,
-    first_problem,
+from neural_photo_editor.artifacts.bundle_spec import (
+    BUNDLE_NAME,
+    MODEL_NAME,
+    BundlePart,
+    BundleSpec,
+    ServingDefaults,
+    check_same,
+    union,
 )
-from neural_photo_editor.common.fingerprint import canonical_json, sha256_json
+from neural_photo_editor.artifacts.load import LoadedArtifact, load_artifact
+from neural_photo_editor.artifacts.names import check_name
+from neural_photo_editor.artifacts.spec import KINDS, Kind
+from neural_photo_editor.common.fingerprint import canonical_json
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 
-SCHEMA_VERSION = 1
-BUNDLE_NAME = "bundle.json"
-MODEL_NAME = "neural_photo_editor"
+__all__ = [
+    "BundleSpec",
+    "LoadedBundle",
+    "ServingDefaults",
+    "build_bundle",
+    "load_bundle",
+    "stage_bundle",
+]
 
 _log = get_logger(__name__)
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ServingDefaults(_Model):
-    """What applies where a request is silent, and what no request may exceed.
-
-    Attributes:
-        sampler: reverse process.
-        steps: network evaluations of an edit, where its timestep allows as many.
-        strength: 0 keeps the painted photo, 1 draws anew; 0.37 is t = 200 of the default schedule.
-        feather_px: width of the soft edge inside the mask, in pixels of the photo.
-        face_center_x, face_center_y, face_height: where the denoiser's training portraits show
-            the face, brows to chin, as shares of the side; here the drawn portraits', while
-            CelebAMask-HQ's are 0.50, 0.66 and 0.54.
-        max_bytes: largest upload, in bytes; a whole request may have 32 MiB.
-        max_pixels: largest photo, width times height.
-    """
-
-    sampler: Literal["ddpm", "ddim", "dpmpp_2m"] = "ddim"
-    steps: int = Field(default=50, ge=1)
-    strength: float = Field(default=0.37, ge=0.0, le=1.0)
-    feather_px: int = Field(default=4, ge=0)
-    face_center_x: float = Field(default=0.50, gt=0.0, lt=1.0)
-    face_center_y: float = Field(default=0.65, gt=0.0, lt=1.0)
-    face_height: float = Field(default=0.49, gt=0.0, lt=1.0)
-    max_bytes: int = Field(default=31 * 2**20, gt=0)
-    max_pixels: int = Field(default=6000 * 6000, gt=0)
-
-
-class BundlePart(_Model):
-    """One artifact in a bundle."""
-
-    name: str
-    version: int = Field(gt=0)
-    digest: str = Field(pattern="^[0-9a-f]{64}$")
-
-
-class BundleSpec(_Model):
-    """Content of ``bundle.json``.
-
-    Attributes:
-        schema_version: of this format.
-        parts: the artifact of each kind.
-        schedule: the denoiser's noise schedule, which the edit uses.
-        defaults: serving defaults.
-        digest: SHA-256 of the canonical JSON of all other fields; identifies the bundle.
-    """
-
-    schema_version: int = SCHEMA_VERSION
-    parts: dict[Kind, BundlePart]
-    schedule: dict[str, Any]
-    defaults: ServingDefaults
-    digest: str
-
-    def content_digest(self) -> str:
-        return sha256_json(self.model_dump(mode="json", exclude={"digest"}))
 
 
 @dataclass(frozen=True)
@@ -134,10 +82,19 @@ def stage_bundle(
         artifact = load_artifact(source)
         shutil.copytree(source, folder / "artifacts" / kind)
         parts[kind] = BundlePart(
-            name=artifact.spec.name, version=int(source.name), digest=artifact.digest
+            name=artifact.spec.name,
+            version=int(source.name),
+            digest=artifact.digest,
+            licenses=artifact.spec.provenance.licenses,
         )
         schedule = artifact.spec.schedule or schedule
-    unsigned = BundleSpec(parts=parts, schedule=schedule, defaults=defaults, digest="")
+    unsigned = BundleSpec(
+        parts=parts,
+        schedule=schedule,
+        defaults=defaults,
+        licenses=union(part.licenses for part in parts.values()),
+        digest="",
+    )
     spec = unsigned.model_copy(update={"digest": unsigned.content_digest()})
     (folder / BUNDLE_NAME).write_bytes(canonical_json(spec.model_dump(mode="json")) + b"\n")
     return load_bundle(folder)
@@ -233,11 +190,12 @@ def load_bundle(folder: Path) -> LoadedBundle:
         raise ValueError(f"{folder / 'artifacts'} holds {found}, expected {sorted(KINDS)}")
     loaded = {kind: load_artifact(folder / "artifacts" / kind) for kind in KINDS}
     for kind, artifact in loaded.items():
-        _check_same(f"kind of artifacts/{kind}", artifact.spec.kind, kind)
-        _check_same(f"digest of artifacts/{kind}", artifact.digest, spec.parts[kind].digest)
+        check_same(f"kind of artifacts/{kind}", artifact.spec.kind, kind)
+        check_same(f"digest of artifacts/{kind}", artifact.digest, spec.parts[kind].digest)
+    spec = _with_licenses(spec, loaded)
     denoiser, segmenter = loaded["denoiser"], loaded["segmenter"]
-    _check_same("noise schedule of the denoiser", denoiser.spec.schedule, spec.schedule)
-    _check_same("resolution of the segmenter", segmenter.spec.resolution, denoiser.spec.resolution)
+    check_same("noise schedule of the denoiser", denoiser.spec.schedule, spec.schedule)
+    check_same("resolution of the segmenter", segmenter.spec.resolution, denoiser.spec.resolution)
     schedule = NoiseSchedule.from_spec(spec.schedule)
     if spec.defaults.steps > schedule.num_timesteps:
         raise ValueError(
@@ -258,20 +216,18 @@ def load_bundle(folder: Path) -> LoadedBundle:
 def _read_spec(path: Path) -> BundleSpec:
     if not path.is_file():
         raise ValueError(f"{path} is missing: this folder is no unpacked bundle")
-    content = path.read_bytes()
-    check_schema_version(content, supported=SCHEMA_VERSION, source=path)
-    try:
-        spec = BundleSpec.model_validate_json(content)
-    except ValidationError as error:
-        raise ValueError(f"{path} is not valid: {first_problem(error)}") from error
-    # Of what is written: a bundle made before a default existed lacks it, and is none the worse.
-    written = json.loads(content)
-    del written["digest"]
-    _check_same(f"digest of {path}", spec.digest, sha256_json(written))
-    _check_same(f"parts of {path}", sorted(spec.parts), sorted(KINDS))
+    return BundleSpec.parse(path.read_bytes(), source=path)
+
+
+def _with_licenses(spec: BundleSpec, loaded: Mapping[Kind, LoadedArtifact]) -> BundleSpec:
+    """Check the licenses against the artifacts'; add them to a description that lacks them."""
+    of_parts = {kind: artifact.spec.provenance.licenses for kind, artifact in loaded.items()}
+    if not spec.licenses:  # Of version 1, or there are none.
+        parts = {
+            kind: part.model_copy(update={"licenses": of_parts[kind]})
+            for kind, part in spec.parts.items()
+        }
+        return spec.model_copy(update={"parts": parts, "licenses": union(of_parts.values())})
+    for kind, licenses in of_parts.items():
+        check_same(f"licenses of artifacts/{kind}", licenses, spec.parts[kind].licenses)
     return spec
-
-
-def _check_same(what: str, found: object, expected: object) -> None:
-    if found != expected:
-        raise ValueError(f"the {what} is {found}, but the rest of the bundle says {expected}")

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from neural_photo_editor.artifacts.digests import write_sums
+from neural_photo_editor.artifacts.names import first_problem
 from neural_photo_editor.artifacts.registry import publish, staging_folder
-from neural_photo_editor.artifacts.spec import ArtifactSpec, first_problem
+from neural_photo_editor.artifacts.spec import ArtifactSpec
 from neural_photo_editor.common.fingerprint import canonical_json, sha256_bytes
 from neural_photo_editor.common.log import get_logger
 

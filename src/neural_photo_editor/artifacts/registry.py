@@ -4,7 +4,7 @@ import errno
 import tempfile
 from pathlib import Path
 
-from neural_photo_editor.artifacts.spec import check_name
+from neural_photo_editor.artifacts.names import check_name
 
 LATEST = "latest"
 

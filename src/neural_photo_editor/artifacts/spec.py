@@ -1,6 +1,5 @@
 """What ``spec.json`` of an artifact says about the weights beside it."""
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,17 +13,17 @@ from pydantic import (
     model_validator,
 )
 
+from neural_photo_editor.artifacts.names import check_name, check_schema_version, first_problem
 from neural_photo_editor.common.regions import REGION_MAP
-from neural_photo_editor.diffusion.schedule import NoiseSchedule
 
-SCHEMA_VERSION = 2
-"""Version 2 added `Provenance.source_digest` and other noise schedules than the linear one."""
+SCHEMA_VERSION = 3
+"""Version 2 added `Provenance.source_digest` and other noise schedules than the linear one, version
+3 `Provenance.data_name`."""
 
 OLDEST_SCHEMA_VERSION = 1
-"""Every specification of version 1 is one of version 2 as well."""
+"""Every specification of an older version is one of this version as well."""
 
 VALUE_RANGE = (-1.0, 1.0)
-NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 Kind = Literal["denoiser", "segmenter", "upscaler"]
 KINDS: tuple[Kind, ...] = ("denoiser", "segmenter", "upscaler")
@@ -53,6 +52,7 @@ class Provenance(_Model):
     Attributes:
         git_commit: commit of the training code, None outside a checkout.
         config_digest: SHA-256 of ``config.yaml``.
+        data_name: name of the data set in that manifest.
         data_manifest_digest: digest of the training shards' manifest.
         licenses: licenses of the training photos; of imported weights, the weights' own.
         tracker_run_id: the experiment tracker's id of the run.
@@ -61,6 +61,7 @@ class Provenance(_Model):
 
     git_commit: str | None = None
     config_digest: str
+    data_name: str | None = None
     data_manifest_digest: str | None = None
     licenses: tuple[str, ...] = ()
     tracker_run_id: str | None = None
@@ -115,6 +116,9 @@ class ArtifactSpec(_Model):
         if (self.scale is not None) != (self.kind == "upscaler"):
             raise ValueError(f"an artifact of kind {self.kind} with scale {self.scale}")
         if self.schedule is not None:
+            # Late, for it imports torch, and the other kinds and the command line need none.
+            from neural_photo_editor.diffusion.schedule import NoiseSchedule
+
             NoiseSchedule.from_spec(self.schedule)
         return self
 
@@ -134,56 +138,3 @@ class ArtifactSpec(_Model):
         except ValidationError as error:
             raise ValueError(f"{source} is not valid: {first_problem(error)}") from error
         return spec.model_copy(update={"schema_version": SCHEMA_VERSION})
-
-
-class _SchemaVersion(BaseModel):
-    schema_version: int
-
-
-def check_schema_version(
-    content: bytes, *, supported: int, source: Path, oldest: int | None = None
-) -> None:
-    """Refuse JSON of a schema version that this program does not read.
-
-    Read before the rest, since fields that a newer version adds would be reported instead.
-
-    Args:
-        content: the JSON.
-        supported: the newest version that can be read.
-        source: named in the error.
-        oldest: the oldest version that can be read; ``supported`` when absent.
-
-    Raises:
-        ValueError: not JSON, no version, or another version; names both versions.
-    """
-    try:
-        version = _SchemaVersion.model_validate_json(content).schema_version
-    except ValidationError as error:
-        raise ValueError(f"{source} is not valid: {first_problem(error)}") from error
-    oldest = supported if oldest is None else oldest
-    if not oldest <= version <= supported:
-        readable = f"{supported}" if oldest == supported else f"{oldest} to {supported}"
-        raise ValueError(
-            f"{source} has schema version {version}, this program reads {readable}: "
-            f"{'update the program' if version > supported else 'export it again'}"
-        )
-
-
-def first_problem(error: ValidationError) -> str:
-    """Return "field: message" of the first problem of a failed validation."""
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
-
-
-def check_name(name: str) -> str:
-    """Return the name of an artifact or alias if it is safe as a folder's name.
-
-    Raises:
-        ValueError: it is not; path separators and leading dots never are.
-    """
-    if not NAME_PATTERN.fullmatch(name):
-        raise ValueError(
-            f"{name!r} cannot name an artifact: use 1 to 64 of a-z, 0-9, '_' and '-', "
-            "beginning with a letter or a digit"
-        )
-    return name

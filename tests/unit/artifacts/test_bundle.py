@@ -14,6 +14,7 @@ from neural_photo_editor.artifacts.bundle import (
     stage_bundle,
 )
 from neural_photo_editor.artifacts.load import load_artifact
+from neural_photo_editor.common.fingerprint import sha256_json
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from tests.unit.artifacts.conftest import metadata
 
@@ -65,7 +66,7 @@ def test_handler_and_manifest_beside_the_bundle_do_no_harm(folder: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 2}, "version 2, this program reads 1"),
+        ({"schema_version": 3}, "version 3, this program reads 1 to 2"),
         ({"digest": "0" * 64}, f"is {'0' * 64}, but the rest of the bundle says"),
         ({"surprise": 1}, "surprise"),
     ],
@@ -125,4 +126,44 @@ def test_another_noise_schedule_is_refused_naming_both(folder: Path) -> None:
     spec = spec.model_copy(update={"digest": spec.content_digest()})
     path.write_text(spec.model_dump_json())
     with pytest.raises(ValueError, match=r"'num_timesteps': 500.*'num_timesteps': 1000"):
+        load_bundle(folder)
+
+
+def test_a_bundle_is_under_the_licenses_of_all_its_parts(export: Export, tmp_path: Path) -> None:
+    of_kind = {"denoiser": ["CC0-1.0", "MIT"], "segmenter": ["CC-BY-2.0"], "upscaler": []}
+    for kind, licenses in of_kind.items():
+        export(kind, provenance={"licenses": licenses})
+    spec = _stage(tmp_path, tmp_path / "bundle").spec
+    assert spec.licenses == ("CC-BY-2.0", "CC0-1.0", "MIT")
+    assert {kind: list(part.licenses) for kind, part in spec.parts.items()} == of_kind
+
+
+def _rewrite(folder: Path, content: dict[str, object]) -> None:
+    content.pop("digest")
+    signed = {**content, "digest": sha256_json(content)}
+    (folder / "bundle.json").write_text(json.dumps(signed))
+
+
+def test_a_bundle_of_version_1_gets_the_licenses_of_its_artifacts(folder: Path) -> None:
+    expected = load_bundle(folder).spec
+    content = json.loads((folder / "bundle.json").read_text())
+    # As the first release wrote it.
+    del content["licenses"]
+    for part in content["parts"].values():
+        del part["licenses"]
+    _rewrite(folder, {**content, "schema_version": 1})
+    migrated = load_bundle(folder).spec
+    assert migrated.licenses == expected.licenses == ("CC0-1.0",)
+    assert migrated.model_copy(update={"digest": expected.digest}) == expected
+
+
+@pytest.mark.parametrize("place", ["part", "bundle"])
+def test_other_licenses_than_the_artifacts_are_refused(folder: Path, place: str) -> None:
+    content = json.loads((folder / "bundle.json").read_text())
+    content["licenses"] = ["MIT"]
+    if place == "part":
+        for part in content["parts"].values():
+            part["licenses"] = ["MIT"]
+    _rewrite(folder, content)
+    with pytest.raises(ValueError, match=r"licenses of .* \('MIT',\), but .* \('CC0-1.0',\)"):
         load_bundle(folder)

@@ -11,6 +11,7 @@ document: ``image`` (of an edit with several variations the list ``images``) as 
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -151,10 +152,13 @@ def _one_or_list(name: str, values: Sequence[Any]) -> dict[str, Any]:
 
 def render_error(error: RequestError) -> Reply:
     """Write a refusal as a problem document."""
+    headers = {"Content-Type": PROBLEM_CONTENT_TYPE}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     return Reply(
         int(error.status),
         error.status.phrase,
-        {"Content-Type": PROBLEM_CONTENT_TYPE},
+        headers,
         json.dumps(error.to_problem()).encode("ascii"),
     )
 

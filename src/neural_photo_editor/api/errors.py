@@ -14,14 +14,24 @@ class RequestError(ValueError):
         detail: one sentence saying what is wrong with this request.
         field: name of the request field at fault, or None when it is the request as a whole.
         remedy: one sentence saying what to change.
+        retry_after_s: when sending it again may help, in seconds, or None; the header Retry-After.
     """
 
-    def __init__(self, status: int, detail: str, *, field: str | None, remedy: str) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        field: str | None,
+        remedy: str,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = HTTPStatus(status)
         self.detail = detail
         self.field = field
         self.remedy = remedy
+        self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""

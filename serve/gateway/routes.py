@@ -1,0 +1,85 @@
+"""The routes file: which backends serve production and which the canary."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+logger = logging.getLogger(__name__)
+
+Channel = Literal["production", "canary"]
+Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BackendRoute(_Model):
+    """One TorchServe and the control server of its worker; equal routes are the same backend."""
+
+    url: Url
+    control_url: Url
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "neural_photo_editor"
+
+
+class Canary(_Model):
+    """Backends beside production and the share of the requests that they are sent."""
+
+    weight: Annotated[float, Field(ge=0.0, le=1.0)]
+    backends: tuple[BackendRoute, ...]
+
+
+class Routes(_Model):
+    production: tuple[BackendRoute, ...] = ()
+    canary: Canary | None = None
+
+    def channels(self) -> dict[BackendRoute, Channel]:
+        """Return every backend with its channel; production wins where one is in both."""
+        canary = self.canary.backends if self.canary is not None else ()
+        found: dict[BackendRoute, Channel] = dict.fromkeys(canary, "canary")
+        return found | dict.fromkeys(self.production, "production")
+
+
+class RoutesFile:
+    """Reads the routes again whenever the file changes; a broken file changes nothing.
+
+    The file is written atomically by others (write beside it, then rename).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._complained = False
+
+    def changed(self) -> Routes | None:
+        """Return the routes if they are new since the last call, else None."""
+        try:
+            stat = self._path.stat()
+            seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if seen == self._seen:
+                return None
+            self._seen = seen
+            routes = Routes.model_validate_json(self._path.read_bytes(), strict=False)
+        except (OSError, ValidationError) as error:
+            self._complain(error)
+            return None
+        self._complained = False
+        return routes
+
+    def _complain(self, error: OSError | ValidationError) -> None:
+        missing = isinstance(error, FileNotFoundError)
+        if missing and self._complained:
+            return
+        self._complained = missing
+        reason = "missing" if missing else _reason(error)
+        logger.error("the routes file is %s; the last good routes stay in force", reason)
+
+
+def _reason(error: OSError | ValidationError) -> str:
+    if isinstance(error, OSError):
+        return f"unreadable ({error.strerror})"
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "document"
+    return f"broken ({where}: {first['msg']})"

@@ -124,6 +124,22 @@ def test_an_evaluation_writes_tables_plots_and_strips(
     assert all((tmp_path / picture).stat().st_size > 1000 for picture in result.pictures)
 
 
+def test_a_cell_with_more_edits_than_features_has_a_frechet_distance(
+    pipeline: EditPipeline, photos: list[np.ndarray], tmp_path: Path
+) -> None:
+    result = evaluate_edits(
+        pipeline,
+        photos[:2],
+        real_photos=photos[:2],
+        sweep=EditSweep(colors={"hair": "#1f8f8c"}, timesteps=(20,), steps=(2,)),
+        out_dir=tmp_path,
+        num_strips=1,
+        features=lambda images: images.mean((1, 2, 3)).unsqueeze(1),
+    )
+    assert result.metrics["frechet_distance/hair/t020/steps002"] > 0.0
+    assert (tmp_path / "edits.md").read_text().count("Frechet distance from real photos") == 1
+
+
 def test_tables_add_counts_keep_the_worst_change_and_leave_gaps(tmp_path: Path) -> None:
     table = {
         Cell("lip", 100, 10): {"count": 2.0, "max_difference_outside": 0.0, "seam": 1.0},

@@ -1,0 +1,128 @@
+"""Making an edit again from its receipt, its photo and its bundle, and comparing the bytes."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neural_photo_editor.api.canonical_pixels import RECEIPT_LIMITS, difference_outside
+from neural_photo_editor.api.codec import decode_photo
+from neural_photo_editor.api.errors import RequestError
+from neural_photo_editor.api.receipt import FileRecord, Receipt, decode_content
+from neural_photo_editor.api.schema import EditRequest
+from neural_photo_editor.api.validation import validate_request
+from neural_photo_editor.api.verification import Check, Outcome
+from neural_photo_editor.editing.pipeline import EditPipeline
+from neural_photo_editor.editing.receipts import environment_of
+
+NAME = "replay"
+
+
+def replay_request(receipt: Receipt, photo: bytes) -> EditRequest:
+    """Return the request that makes a receipt's edit again, with nothing left open.
+
+    Raises:
+        ValueError: the receipt does not hold all files, or holds another than it says.
+        RequestError: its values do not make a request.
+    """
+    if not receipt.replayable:
+        raise ValueError("files of the request were too large for the receipt")
+    edit = receipt.edit
+    fields: dict[str, Any] = {
+        "photo": photo,
+        **edit.model_dump(
+            include={"seed", "sampler", "steps", "resamples", "detail", "blend", "format", "color"}
+        ),
+        edit.start: edit.strength if edit.start == "strength" else edit.timestep,
+        "strokes": _file(receipt.strokes),
+        "strength_map": _file(receipt.strength_map),
+    }
+    if receipt.mask.source == "mask" and receipt.mask.png is not None:
+        fields["mask"] = decode_content(receipt.mask.png)
+    elif receipt.mask.source == "regions":
+        fields["regions"] = edit.regions
+    return validate_request(EditRequest, fields)
+
+
+def check_replay(receipt: Receipt, *, photo: bytes, edited: bytes, bundle: Path) -> Check:
+    """Make the edit again and compare it with the edited file.
+
+    Args:
+        photo, edited: image files.
+        bundle: folder of an unpacked bundle.
+
+    Raises:
+        ValueError: the bundle is damaged.
+    """
+    with _threads(receipt.environment.threads):
+        pipeline = EditPipeline.from_bundle(bundle)
+        if pipeline.bundle_digest != receipt.bundle_digest:
+            detail = f"this is bundle {pipeline.bundle_digest[:12]}, the receipt names "
+            return _check(Outcome.FAILED, detail + receipt.bundle_digest[:12])
+        try:
+            again = _replay(pipeline, replay_request(receipt, photo))
+            same_machine = environment_of(pipeline.device) == receipt.environment
+            return _compare(receipt, edited, again, same_machine=same_machine)
+        except RequestError as error:
+            return _check(Outcome.FAILED, f"the edit is refused when replayed: {error.detail}")
+        except ValueError as error:
+            return _check(Outcome.UNPROVEN, f"cannot be replayed: {error}")
+
+
+def _replay(pipeline: EditPipeline, request: EditRequest) -> bytes:
+    (answer,) = pipeline.run([request])
+    if isinstance(answer, RequestError):
+        raise answer
+    return answer.image
+
+
+def _compare(receipt: Receipt, edited: bytes, again: bytes, *, same_machine: bool) -> Check:
+    if again == edited:
+        return _check(Outcome.OK, f"the same {len(again):,} bytes came out")
+    if hashlib.sha256(again).hexdigest() == receipt.result.file_sha256:
+        return _check(Outcome.OK, "the receipt's result came out; the edited file is another one")
+    before, after = (decode_photo(data, limits=RECEIPT_LIMITS) for data in (edited, again))
+    if before.size != after.size:
+        return _check(Outcome.FAILED, "a picture of another size came out")
+    difference = difference_outside(before, after, np.zeros(before.size, np.bool_))
+    if not difference.any():
+        return _check(Outcome.OK, "the same pixels came out, in other bytes")
+    detail = (
+        f"{np.count_nonzero(difference):,} pixels came out otherwise, by up to {difference.max()}"
+    )
+    if same_machine:
+        return _check(Outcome.FAILED, detail)
+    made = receipt.environment
+    return _check(
+        Outcome.UNPROVEN,
+        f"{detail}; the edit was made with {made.program}, torch {made.torch} on {made.device} "
+        f"({made.processor}), which rounds otherwise than this machine",
+    )
+
+
+def _file(record: FileRecord | None) -> bytes | None:
+    if record is None or record.content is None:
+        return None
+    data = decode_content(record.content)
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise ValueError("a file in the receipt is another one than the receipt says")
+    return data
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Use as many threads as the server did: sums depend on how they are shared out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check(outcome: Outcome, detail: str) -> Check:
+    return Check(NAME, outcome, detail)

@@ -24,7 +24,9 @@ from neural_photo_editor.api.schema import (
     SegmentRequest,
     UpscaleRequest,
 )
+from neural_photo_editor.api.signing import SigningKey
 from neural_photo_editor.editing.pipeline import EditPipeline
+from neural_photo_editor.editing.receipts import ReceiptSigner
 
 # Below max_response_size in config.properties: TorchServe ends a worker that answers more.
 MAX_REPLY_BYTES = 60 * 2**20
@@ -42,7 +44,7 @@ class NeuralPhotoEditorHandler:
         """Load the bundle from the model's folder and warm up.
 
         Raises:
-            ValueError: the bundle is damaged or its parts disagree.
+            ValueError: the bundle is damaged, its parts disagree, or NPE_RECEIPT_KEY is no key.
             RuntimeError: the warm-up failed; the worker must not become ready.
         """
         properties = context.system_properties
@@ -53,6 +55,8 @@ class NeuralPhotoEditorHandler:
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
         self.pipeline = EditPipeline.from_bundle(Path(properties["model_dir"]), device=device)
+        if (key := SigningKey.from_environment()) is not None:
+            self.pipeline.sign_receipts = ReceiptSigner(key, device=device)
         failed = [a for a in self.inference(_warm_up_requests()) if isinstance(a, RequestError)]
         if failed:
             raise RuntimeError(f"the warm-up failed: {failed[0]}")

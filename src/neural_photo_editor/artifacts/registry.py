@@ -1,99 +1,216 @@
-"""A folder of versioned artifacts: ``NAME/versions/N/`` and ``NAME/aliases/ALIAS``."""
+"""Versioned artifacts and bundles: ``NAME/versions/N/`` and ``NAME/aliases/ALIAS``.
 
-import errno
-import tempfile
+A registry is a folder, or a prefix of an object store such as ``s3://bucket/registry``; see
+`store` for what each guarantees. Needs no torch.
+"""
+
 from pathlib import Path
 
+from neural_photo_editor.artifacts import history as histories
+from neural_photo_editor.artifacts.digests import SUMS_NAME, parse_sums
+from neural_photo_editor.artifacts.history import Change
 from neural_photo_editor.artifacts.names import check_name
+from neural_photo_editor.artifacts.store import Store, open_store
+from neural_photo_editor.common.fingerprint import sha256_bytes
 
 LATEST = "latest"
 
 
-def list_versions(registry: Path, name: str) -> list[int]:
+def list_names(registry: Path | str) -> list[str]:
+    """Return the names of all artifacts and bundles, sorted."""
+    store = open_store(registry)
+    return [name for name in store.folders("") if store.versions(name)]
+
+
+def list_versions(registry: Path | str, name: str) -> list[int]:
     """Return the versions of an artifact in ascending order; none for an unknown name."""
-    folder = registry / check_name(name) / "versions"
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+    return open_store(registry).versions(check_name(name))
 
 
-def publish(registry: Path, name: str, staged: Path) -> int:
+def list_aliases(registry: Path | str, name: str) -> dict[str, int]:
+    """Return alias -> version, sorted by alias.
+
+    Raises:
+        ValueError: an alias does not hold a version.
+    """
+    store = open_store(registry)
+    aliases = store.files(f"{check_name(name)}/aliases")
+    return {alias: _alias(store, name, alias) for alias in aliases}
+
+
+def list_changes(registry: Path | str, name: str, alias: str) -> list[Change]:
+    """Return the changes of an alias, oldest first; none where it is older than the history."""
+    return histories.read_history(open_store(registry), check_name(name), check_name(alias))
+
+
+def publish(registry: Path | str, name: str, staged: Path) -> int:
     """Move a finished folder in as the next version, and point ``latest`` at the newest.
 
-    Renaming a folder onto one that is not empty fails, so of two exporters that choose the same
-    version one goes on to the next, and no reader ever sees half a version.
+    Of two exporters that choose the same version one goes on to the next, and no reader ever sees
+    half a version.
 
     Args:
-        registry: the registry's folder.
+        registry: the registry's folder or address.
         name: name of the artifact.
-        staged: folder on the same file system, see :func:`staging_folder`; gone afterwards.
+        staged: folder with a ``SHA256SUMS``, see :func:`staging_folder`; gone afterwards.
 
     Returns:
         The version.
+
+    Raises:
+        ValueError: the folder has no ``SHA256SUMS``, or the name cannot be one.
     """
-    versions = registry / check_name(name) / "versions"
-    versions.mkdir(parents=True, exist_ok=True)
-    while True:
-        version = max(list_versions(registry, name), default=0) + 1
-        try:
-            staged.rename(versions / str(version))
-            break
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
+    store = open_store(registry)
+    if not (staged / SUMS_NAME).is_file():
+        raise ValueError(f"{staged / SUMS_NAME} is missing: write it when the folder is finished")
+    version = max(store.versions(check_name(name)), default=0) + 1
+    while not store.put(staged, name, version):
+        version += 1
     # Looks again after writing: a slower exporter must not put an older version back.
     newest = 0
-    while newest != (found := max(list_versions(registry, name))):
-        set_alias(registry, name, LATEST, found)
+    while newest != (found := max(store.versions(name))):
+        _change(store, name, LATEST, found, reason=None)
         newest = found
     return version
 
 
-def staging_folder(registry: Path) -> Path:
-    """Return a new, empty folder on the registry's file system, to be filled and published."""
-    registry.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=registry))
-    folder.chmod(0o755)  # mkdtemp's 0700 would keep a server of another user out.
-    return folder
+def staging_folder(registry: Path | str) -> Path:
+    """Return a new, empty local folder from which a version can be published."""
+    return open_store(registry).staging_folder()
 
 
-def set_alias(registry: Path, name: str, alias: str, version: int) -> None:
+def set_alias(
+    registry: Path | str, name: str, alias: str, version: int, *, reason: str | None = None
+) -> None:
     """Point an alias at a version; readers see the old one or the new one.
+
+    The change goes into the history. No policy is asked: `promotion.promote` does that.
 
     Raises:
         ValueError: there is no such version, or the alias is a number or not a valid name.
     """
     if check_name(alias).isdecimal():
         raise ValueError(f"the alias {alias!r} would look like a version: use a word")
-    if version not in list_versions(registry, name):
+    store = open_store(registry)
+    if version not in store.versions(check_name(name)):
         raise ValueError(f"{name} has no version {version} in {registry}")
-    folder = registry / name / "aliases"
-    folder.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", delete=False) as file:
-        file.write(f"{version}\n")
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(folder / alias)
+    _change(store, name, alias, version, reason=reason)
 
 
-def resolve(registry: Path, reference: str) -> Path:
-    """Return the folder of ``name@latest``, ``name@ALIAS`` or ``name@3``.
+def rollback(registry: Path | str, name: str, alias: str, *, reason: str | None = None) -> Change:
+    """Point an alias at the version it named before; doing it again goes further back.
+
+    Versions that no longer exist are passed over.
+
+    Raises:
+        ValueError: there is no such alias or nothing before it, or somebody else changed it at
+            the same moment.
+    """
+    store = open_store(registry)
+    current = _alias(store, check_name(name), check_name(alias))
+    history = histories.read_history(store, name, alias)
+    possible = {*store.versions(name)} - {current}
+    earlier = [version for version in histories.earlier_versions(history) if version in possible]
+    if not earlier:
+        raise ValueError(f"{name}@{alias} is version {current}, and there is none before it")
+    change = histories.new_change(
+        alias, action="rollback", before=current, after=earlier[0], reason=reason
+    )
+    if not histories.add_change(store, name, change, number=len(history) + 1):
+        raise ValueError(f"{name}@{alias} was changed at this moment: look at it again")
+    _follow(store, name, alias)
+    return change
+
+
+def resolve(registry: Path | str, reference: str) -> Path:
+    """Return the local folder of ``name@latest``, ``name@ALIAS`` or ``name@3``.
+
+    The folder is called like the version. Of an object store it is a copy whose digests were
+    verified; of a registry in a folder it is the version itself, which its reader verifies.
 
     Raises:
         ValueError: not of that form, or no such artifact, alias or version; says which exist.
     """
+    name, version = find_version(registry, reference)
+    return open_store(registry).local(name, version)
+
+
+def find_version(registry: Path | str, reference: str) -> tuple[str, int]:
+    """Return name and version of ``name@latest``, ``name@ALIAS`` or ``name@3``.
+
+    Raises:
+        ValueError: as :func:`resolve`.
+    """
     name, at, selector = reference.partition("@")
     if not at:
         raise ValueError(f"{reference!r} names no version: write {reference}@latest or an @number")
-    versions = list_versions(registry, name)
+    store = open_store(registry)
+    versions = store.versions(check_name(name))
     if not versions:
         raise ValueError(f"there is no artifact {name!r} in {registry}: export it first")
     if selector.isascii() and selector.isdecimal():
         version = int(selector)
+    elif check_name(selector) not in store.files(f"{name}/aliases"):
+        raise ValueError(f"{name} has no alias {selector!r}; versions: {versions}")
     else:
-        alias = registry / name / "aliases" / check_name(selector)
-        if not alias.is_file():
-            raise ValueError(f"{name} has no alias {selector!r}; versions: {versions}")
-        version = int(alias.read_text())
+        version = _alias(store, name, selector)
     if version not in versions:
         raise ValueError(f"{name} has no version {version}; versions: {versions}")
-    return registry / name / "versions" / str(version)
+    return name, version
+
+
+def read_files(registry: Path | str, name: str, version: int, *wanted: str) -> dict[str, bytes]:
+    """Return the content of small files of a version after comparing their digests.
+
+    Large files stay where they are. ``SHA256SUMS`` may be among the wanted; of the others those
+    that the version does not have are left out.
+
+    Raises:
+        ValueError: a file has other bytes than listed.
+    """
+    store = open_store(registry)
+    folder = f"{check_name(name)}/versions/{version}"
+    sums = store.read(f"{folder}/{SUMS_NAME}")
+    listed = parse_sums(sums, source=f"{store}/{folder}/{SUMS_NAME}")
+    found = {SUMS_NAME: sums} if SUMS_NAME in wanted else {}
+    for file in (file for file in wanted if file in listed):
+        found[file] = store.read(f"{folder}/{file}")
+        if sha256_bytes(found[file]) != listed[file]:
+            raise ValueError(f"{store}/{folder}/{file} has other bytes than {SUMS_NAME} lists")
+    return found
+
+
+def _alias(store: Store, name: str, alias: str) -> int:
+    try:
+        content = store.read(f"{name}/aliases/{alias}")
+    except FileNotFoundError as error:
+        raise ValueError(f"{name} has no alias {alias!r} in {store}") from error
+    text = content.strip()
+    if not text.isdigit() or len(text) > 9:
+        raise ValueError(f"{store}/{name}/aliases/{alias} holds no version: {text[:40]!r}")
+    return int(text)
+
+
+def _change(store: Store, name: str, alias: str, version: int, *, reason: str | None) -> None:
+    while True:
+        count, newest = histories.newest_change(store, name, alias)
+        before = newest.to_version if newest else None
+        if newest is None and alias in store.files(f"{name}/aliases"):
+            before = _alias(store, name, alias)  # Older than the history.
+        if before == version:
+            break
+        change = histories.new_change(
+            alias, action="set", before=before, after=version, reason=reason
+        )
+        if histories.add_change(store, name, change, number=count + 1):
+            break
+    _follow(store, name, alias)
+
+
+def _follow(store: Store, name: str, alias: str) -> None:
+    """Make the alias say what the history says last, whoever wrote it meanwhile."""
+    written: Change | None = None
+    while (newest := histories.newest_change(store, name, alias)[1]) != written:
+        assert newest is not None
+        store.replace(f"{name}/aliases/{alias}", f"{newest.to_version}\n".encode())
+        written = newest

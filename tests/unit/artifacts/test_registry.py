@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from neural_photo_editor.artifacts.digests import write_sums
 from neural_photo_editor.artifacts.registry import (
     list_versions,
     publish,
@@ -15,6 +16,7 @@ from neural_photo_editor.artifacts.registry import (
 def _publish(registry: Path, name: str = "ddpm", content: str = "x") -> int:
     staged = staging_folder(registry)
     (staged / "file").write_text(content)
+    write_sums(staged)
     return publish(registry, name, staged)
 
 

@@ -1,7 +1,8 @@
 """``npe``: send a photo to a running server and save what comes back; check shards. Needs no torch.
 
 Exit status: 0 done, 1 a local file cannot be read or written, 2 wrong usage, 3 the server refused
-the request, 4 the server failed or could not be reached, 5 the data set is damaged.
+the request, 4 the server failed or could not be reached, 5 the data set is damaged, 6 a check of a
+receipt failed, 7 none failed but not everything is proven.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from neural_photo_editor.api.schema import (
     UpscaleResult,
 )
 from neural_photo_editor.cli.shards import EXIT_FILE, EXIT_OK, add_shards_parser, run_shards
+from neural_photo_editor.cli.verify import add_verify_parsers, run_verify
 from neural_photo_editor.common.regions import REGION_NAMES, colorize_labels
 
 EXIT_REFUSED = 3
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "shards":
         return run_shards(options)
+    if options.command in ("verify", "receipt-key"):
+        return run_verify(options)
     try:
         photo = options.photo.read_bytes()
         _say(f"{options.command}: sending {options.photo} ({len(photo):,} bytes)", options.server)
@@ -179,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         help="default: as the output is called, else WebP for WebP and PNG for the rest",
     )
     add_shards_parser(commands)
+    add_verify_parsers(commands)
     return parser
 
 

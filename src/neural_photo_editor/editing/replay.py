@@ -1,6 +1,9 @@
 """Making an edit again from its receipt, its photo and its bundle, and comparing the bytes."""
 
 import hashlib
+import re
+import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +23,34 @@ from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.editing.receipts import environment_of
 
 NAME = "replay"
+
+_BUNDLE_FILES = re.compile(r"bundle\.json|artifacts/[a-z]{1,40}/[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
+
+
+@contextmanager
+def unpacked_bundle(path: Path) -> Iterator[Path]:
+    """Yield the folder of an unpacked bundle: ``path``, or what its ``.mar`` holds, for a while.
+
+    Raises:
+        ValueError: the file is no ``.mar`` of this project; nothing of it is unpacked then.
+    """
+    archives = list(path.glob("*.mar"))
+    if path.is_dir() and ((path / "artifacts").is_dir() or len(archives) != 1):
+        yield path
+        return
+    archive_path = archives[0] if archives else path
+    with tempfile.TemporaryDirectory(prefix="npe-bundle-") as folder:
+        try:
+            with zipfile.ZipFile(archive_path) as archive:
+                for entry in archive.infolist():
+                    if not _BUNDLE_FILES.fullmatch(entry.filename):
+                        continue  # The handler, say, which is not run here.
+                    if entry.compress_type != zipfile.ZIP_STORED:
+                        raise ValueError(f"{archive_path} is compressed: this is no bundle")
+                    archive.extract(entry, folder)
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{archive_path} is no bundle: {error}") from None
+        yield Path(folder)
 
 
 def replay_request(receipt: Receipt, photo: bytes) -> EditRequest:

@@ -1,4 +1,4 @@
-"""``npe verify``: does a receipt belong to a photo and its edit? ``npe receipt-key``: keys for it."""
+"""``npe verify`` checks the receipt of an edit; ``npe receipt-key`` makes keys for receipts."""
 
 import argparse
 import json

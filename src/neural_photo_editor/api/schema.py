@@ -150,7 +150,8 @@ class ResultMetadata(BaseModel):
     Attributes:
         width, height: size of the returned image in pixels.
         bundle_digest: digest of the models and defaults that made it.
-        timings_ms: milliseconds per stage.
+        timings_ms: milliseconds per stage; ``networks`` is the part of them spent in networks, and
+            ``queue`` how long the request waited before.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

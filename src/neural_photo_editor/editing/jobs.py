@@ -11,6 +11,7 @@ from neural_photo_editor.api.errors import RequestError, internal_error
 from neural_photo_editor.api.schema import Request, Result
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.editing.face_finding import Face
+from neural_photo_editor.editing.network_time import NetworkTime
 from neural_photo_editor.editing.preparation import PreparedEdit
 from neural_photo_editor.editing.segmentation import LabelMap
 from neural_photo_editor.imaging.compositing import Photo
@@ -24,6 +25,7 @@ class Job:
 
     Attributes:
         position: of the request among those that came together.
+        check: raises RequestError when the request is to be given up.
         logits: what the segmenter sees in the whole photo's square, float32, (1, 11, R, R).
         faces: those in the photo, the largest first.
         labels: a segment request's label map of the photo, uint8, (H, W).
@@ -31,10 +33,13 @@ class Job:
         squares: an edit's squares at model resolution, float, (1, 3, R, R), one per variation.
         enlarged: the same after the upscaler, float, (1, 3, S, S); empty where not needed.
         image: the upscaled photo, uint8, (H, W, 3).
+        timings_ms: what each stage took, of the whole batch where it is shared.
+        networks_ms: the networks' part of it.
     """
 
     request: Request
     position: int = 0
+    check: Callable[[], None] = lambda: None
     photo: DecodedPhoto | None = None
     logits: Tensor | None = None
     faces: Sequence[Face] = ()
@@ -47,6 +52,7 @@ class Job:
     result: Result | None = None
     error: RequestError | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
+    networks_ms: float = 0.0
 
     @property
     def decoded(self) -> DecodedPhoto:
@@ -59,20 +65,29 @@ class Job:
         return self.edit
 
 
-def run_stage(name: str, stage: Callable[[Job], None], jobs: Sequence[Job]) -> None:
+def run_stage(
+    name: str, stage: Callable[[Job], None], jobs: Sequence[Job], *, networks: NetworkTime
+) -> None:
     """Run a stage on each job by itself."""
     for job in jobs:
-        run_batched_stage(name, lambda batch: stage(batch[0]), [job])
+        run_batched_stage(name, lambda batch: stage(batch[0]), [job], networks=networks)
 
 
 def run_batched_stage(
-    name: str, stage: Callable[[Sequence[Job]], None], jobs: Sequence[Job]
+    name: str,
+    stage: Callable[[Sequence[Job]], None],
+    jobs: Sequence[Job],
+    *,
+    networks: NetworkTime,
 ) -> None:
-    """Run a stage on the jobs that have no error yet; what goes wrong becomes their error."""
-    jobs = [job for job in jobs if job.error is None]
+    """Run a stage on the jobs that are still wanted and have no error yet.
+
+    What goes wrong becomes the jobs' error.
+    """
+    jobs = [job for job in jobs if job.error is None and still_wanted(job)]
     if not jobs:
         return
-    start = time.perf_counter()
+    start, network_start = time.perf_counter(), networks.total()
     error: RequestError | None = None
     try:
         stage(jobs)
@@ -82,11 +97,25 @@ def run_batched_stage(
         # The sender gets no internals; the log gets everything.
         logger.exception("stage %s failed for %d request(s)", name, len(jobs))
         error = internal_error()
+    network_ms = (networks.total() - network_start) * 1000.0
     elapsed_ms = round((time.perf_counter() - start) * 1000.0, 3)
     for job in jobs:
-        # One that was canceled on the way has its own.
+        # One that was given up on the way has its own.
         job.error = job.error or error
         job.timings_ms[name] = elapsed_ms
+        job.networks_ms += network_ms
+
+
+def still_wanted(job: Job) -> bool:
+    """Tell whether a job is to go on; if not, it has an error from now on."""
+    try:
+        job.check()
+    except RequestError as refusal:
+        job.error = refusal
+    except Exception:
+        logger.exception("request %d could not be checked", job.position)
+        job.error = internal_error()
+    return job.error is None
 
 
 def answer(job: Job) -> Result | RequestError:
@@ -94,5 +123,6 @@ def answer(job: Job) -> Result | RequestError:
     if job.error is not None:
         return job.error
     assert job.result is not None
-    metadata = job.result.metadata.model_copy(update={"timings_ms": job.timings_ms})
+    timings_ms = {**job.timings_ms, "networks": round(job.networks_ms, 3)}
+    metadata = job.result.metadata.model_copy(update={"timings_ms": timings_ms})
     return job.result.model_copy(update={"metadata": metadata})

@@ -6,7 +6,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, decode_photo, encode_image
 from neural_photo_editor.api.errors import RequestError
@@ -19,15 +19,26 @@ from neural_photo_editor.api.schema import (
     UpscaleRequest,
 )
 from neural_photo_editor.artifacts.bundle import ServingDefaults, load_bundle
+from neural_photo_editor.diffusion.edit_plan import plan_steps
 from neural_photo_editor.diffusion.masked_editing import masked_edit
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.editing.acceleration import Acceleration, accelerate
+from neural_photo_editor.editing.admission import (
+    MAX_BATCH_PIXELS,
+    check_upscaled_size,
+    check_variations,
+    group_requests,
+    no_key_for_receipts,
+)
 from neural_photo_editor.editing.face_finding import Alignment
 from neural_photo_editor.editing.face_regions import label_photo
 from neural_photo_editor.editing.face_search import FaceSearch
 from neural_photo_editor.editing.finishing import finish_edit
 from neural_photo_editor.editing.jobs import Job, answer, run_batched_stage, run_stage
+from neural_photo_editor.editing.network_time import NetworkTime
+from neural_photo_editor.editing.planning import plan_edit
 from neural_photo_editor.editing.preparation import PreparedEdit, prepare_edit
-from neural_photo_editor.editing.progress import OnProgress, report_steps
+from neural_photo_editor.editing.progress import Check, OnProgress, report_steps
 from neural_photo_editor.editing.results import (
     choose_format,
     edit_result,
@@ -43,8 +54,6 @@ from neural_photo_editor.editing.segmentation import (
 from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
 from neural_photo_editor.imaging.geometry import SquareCrop
 from neural_photo_editor.imaging.masks import MAX_FEATHER_PX
-from neural_photo_editor.networks.denoising_unet import DenoisingUNet
-from neural_photo_editor.networks.inference import native_dtype, prepare_for_inference
 
 SignReceipts = Callable[[EditRequest, DecodedPhoto, PreparedEdit, EditResult], EditResult]
 """Adds the signed receipt of each image to a result."""
@@ -66,6 +75,9 @@ class EditPipeline:
         resolution, segmenter_resolution: sides of the networks' inputs, in pixels.
         scale: the upscaler's factor.
         device: where the networks run.
+        max_batch_pixels: requests whose photos and results have more pixels together are worked
+            on in several groups, one after the other.
+        licenses: of what the networks learned from.
         sign_receipts: see :mod:`editing.receipts`; without it requests for receipts are refused.
     """
 
@@ -82,6 +94,8 @@ class EditPipeline:
         segmenter_resolution: int,
         scale: int = 4,
         device: torch.device | str = "cpu",
+        max_batch_pixels: int = MAX_BATCH_PIXELS,
+        licenses: Sequence[str] = (),
         sign_receipts: SignReceipts | None = None,
     ) -> None:
         if defaults.feather_px > MAX_FEATHER_PX:
@@ -92,11 +106,16 @@ class EditPipeline:
         self.denoiser = denoiser.to(self.device).eval()
         self.segmenter = segmenter.to(self.device).eval()
         self.upscaler = upscaler.to(self.device).eval()
+        self.network_time = NetworkTime(
+            {"denoiser": denoiser, "segmenter": segmenter, "upscaler": upscaler}, self.device
+        )
         self.schedule = schedule
         self.defaults = defaults
         self.bundle_digest = bundle_digest
         self.resolution = resolution
         self.segmenter_resolution = segmenter_resolution
+        self.max_batch_pixels = max_batch_pixels
+        self.licenses = tuple(licenses)
         self.sign_receipts = sign_receipts
         self.look = PhotoSegmenter(self.segmenter, segmenter_resolution, self.device)
         self.alignment = Alignment(
@@ -109,18 +128,35 @@ class EditPipeline:
         self.limits = ImageLimits(max_bytes=defaults.max_bytes, max_pixels=defaults.max_pixels)
 
     @classmethod
-    def from_bundle(cls, folder: Path, *, device: torch.device | str = "cpu") -> "EditPipeline":
-        """Load the three networks of an unpacked bundle; raises ValueError if it is damaged.
+    def from_bundle(
+        cls,
+        folder: Path,
+        *,
+        device: torch.device | str = "cpu",
+        acceleration: Acceleration | None = None,
+        max_batch_pixels: int = MAX_BATCH_PIXELS,
+    ) -> "EditPipeline":
+        """Load the three networks of an unpacked bundle.
 
-        On a CPU the denoiser is prepared for inference, in bfloat16 where the CPU has it.
+        Args:
+            folder: the bundle.
+            device: where the networks are to run.
+            acceleration: what to do about speed; left out, what suits the device.
+            max_batch_pixels: see the class.
+
+        Raises:
+            ValueError: the bundle is damaged, or the device cannot do what was asked for.
         """
         bundle = load_bundle(folder)
         scale = bundle.upscaler.spec.scale
         assert scale is not None
+        fast = partial(
+            accelerate, device=torch.device(device), acceleration=acceleration or Acceleration()
+        )
         return cls(
-            denoiser=_made_fast(bundle.denoiser.network, torch.device(device)),
+            denoiser=fast(bundle.denoiser.network),
             segmenter=bundle.segmenter.network,
-            upscaler=bundle.upscaler.network,
+            upscaler=fast(bundle.upscaler.network),
             schedule=bundle.schedule,
             defaults=bundle.defaults,
             bundle_digest=bundle.digest,
@@ -128,33 +164,66 @@ class EditPipeline:
             segmenter_resolution=bundle.segmenter.spec.resolution,
             scale=scale,
             device=device,
+            max_batch_pixels=max_batch_pixels,
+            licenses=bundle.spec.licenses,
         )
 
     def run(
-        self, requests: Sequence[Request], on_progress: OnProgress | None = None
+        self,
+        requests: Sequence[Request],
+        on_progress: OnProgress | None = None,
+        *,
+        check: Check | None = None,
     ) -> list[Result | RequestError]:
         """Answer every request, in order; a bad one gets its error and harms no other.
 
-        Edits are denoised together, whatever their strengths, steps and masks.
+        Edits are denoised together, whatever their strengths, steps and masks, as far as memory
+        allows, see ``max_batch_pixels``.
 
         Args:
             requests: any number of each kind.
             on_progress: told of every step of every edit, by the request's position; returning
                 False cancels that edit, which is then answered with a RequestError.
+            check: asked before every stage of every request, after every step of an edit and
+                before every tile that is upscaled; raising a RequestError gives that request up.
         """
-        jobs = [Job(request, position) for position, request in enumerate(requests)]
+        answers: list[Result | RequestError] = []
+        groups = group_requests(requests, max_pixels=self.max_batch_pixels, scale=self.scale)
+        for positions in groups:
+            jobs = [Job(requests[position], position) for position in positions]
+            if check is not None:
+                for job in jobs:
+                    job.check = partial(check, job.position)
+            answers += self._run_group(jobs, on_progress)
+        return answers
+
+    def planned_steps(self, request: Request) -> int:
+        """Return how often the denoiser is evaluated for a request, 0 if it is to be refused."""
+        if not isinstance(request, EditRequest):
+            return 0
+        try:
+            plans, _ = plan_edit(request, schedule=self.schedule, defaults=self.defaults)
+        except RequestError:
+            return 0
+        return sum(len(plan_steps(plan, self.schedule)) for plan in plans)
+
+    def _run_group(
+        self, jobs: Sequence[Job], on_progress: OnProgress | None
+    ) -> list[Result | RequestError]:
         segments, edits, upscales = (
             [job for job in jobs if isinstance(job.request, kind)]
             for kind in (SegmentRequest, EditRequest, UpscaleRequest)
         )
+        each = partial(run_stage, networks=self.network_time)
+        together = partial(run_batched_stage, networks=self.network_time)
         with torch.inference_mode():
-            run_stage("decode", self._decode, jobs)
-            run_stage("segment", self._segment, [*segments, *edits])
-            run_stage("prepare", self._prepare, edits)
-            run_batched_stage("diffuse", partial(self._diffuse, on_progress=on_progress), edits)
-            run_stage("upscale", self._enlarge, edits)
-            run_stage("upscale", self._upscale, upscales)
-            run_stage("encode", self._finish, jobs)
+            each("decode", self._decode, jobs)
+            each("segment", self._segment, [*segments, *edits])
+            each("prepare", self._prepare, edits)
+            together("diffuse", partial(self._diffuse, on_progress=on_progress), edits)
+            each("upscale", self._enlarge, edits)
+            each("upscale", self._upscale, upscales)
+            each("encode", self._finish, jobs)
         return [answer(job) for job in jobs]
 
     # Stages, in order.
@@ -162,22 +231,11 @@ class EditPipeline:
     def _decode(self, job: Job) -> None:
         job.photo = decode_photo(job.request.photo, limits=self.limits)
         if isinstance(job.request, UpscaleRequest):
-            self._check_upscaled_size(job.photo)
+            check_upscaled_size(job.photo, scale=self.scale, max_pixels=self.limits.max_pixels)
         elif isinstance(job.request, EditRequest):
-            self._check_variations(job.request, job.photo)
-            self._check_receipt(job.request)
-
-    def _check_upscaled_size(self, photo: DecodedPhoto) -> None:
-        height, width = photo.size
-        most = self.limits.max_pixels // self.scale**2
-        if height * width > most:
-            raise RequestError(
-                413,
-                f"{self.scale} times {width} x {height} pixels is more than the "
-                f"{self.limits.max_pixels:,} pixels a result may have",
-                field="photo",
-                remedy=f"scale the photo down to at most {most:,} pixels",
-            )
+            check_variations(job.request, job.photo, max_pixels=self.limits.max_pixels)
+            if job.request.receipt and self.sign_receipts is None:
+                raise no_key_for_receipts()
 
     def _segment(self, job: Job) -> None:
         photo = job.decoded.rgb
@@ -221,9 +279,6 @@ class EditPipeline:
             at_once = edits[0].model_mask.long().fill_(self.schedule.num_timesteps)
             starts = [at_once if edit.start is None else edit.start for edit in edits]
             start = torch.cat(starts).to(self.device)
-        on_step = None
-        if on_progress is not None:
-            on_step = report_steps(jobs, on_progress, schedule=self.schedule)
         squares = masked_edit(
             self.denoiser,
             torch.cat([edit.u_0 for edit in edits]).to(self.device),
@@ -232,7 +287,7 @@ class EditPipeline:
             plans=[plan for job in jobs for plan in job.prepared.plans],
             schedule=self.schedule,
             start=start,
-            on_step=on_step,
+            on_step=report_steps(jobs, on_progress, schedule=self.schedule),
         )
         counts = [len(job.prepared.plans) for job in jobs]
         for job, own in zip(jobs, torch.split(squares, counts), strict=True):
@@ -247,8 +302,13 @@ class EditPipeline:
             ]
 
     def _upscale(self, job: Job) -> None:
+        def upscale_tile(tile: Tensor) -> Tensor:
+            job.check()
+            enlarged: Tensor = self.upscaler(tile)
+            return enlarged
+
         job.image = upscale_in_tiles(
-            self.upscaler, job.decoded.rgb, scale=self.scale, device=self.device
+            upscale_tile, job.decoded.rgb, scale=self.scale, device=self.device
         )
 
     def _finish(self, job: Job) -> None:
@@ -263,28 +323,6 @@ class EditPipeline:
             )
         else:
             job.result = self._edit_result(job)
-
-    def _check_variations(self, request: EditRequest, photo: DecodedPhoto) -> None:
-        """Bound what the results of one request take up together."""
-        height, width = photo.size
-        most = self.limits.max_pixels // (height * width)
-        if request.variations > max(most, 1):
-            raise RequestError(
-                413,
-                f"{request.variations} variations of {width} x {height} pixels are more than the "
-                f"{self.limits.max_pixels:,} pixels the results of a request may have",
-                field="variations",
-                remedy=f"send at most {most} variations of a photo of this size",
-            )
-
-    def _check_receipt(self, request: EditRequest) -> None:
-        if request.receipt and self.sign_receipts is None:
-            raise RequestError(
-                422,
-                "this server has no key to sign receipts with",
-                field="receipt",
-                remedy="leave receipt out, or ask who runs the server to set NPE_RECEIPT_KEY",
-            )
 
     def _edit_result(self, job: Job) -> EditResult:
         photo, edit = job.decoded, job.prepared
@@ -311,11 +349,3 @@ class EditPipeline:
         if job.request.receipt and self.sign_receipts is not None:
             return self.sign_receipts(job.request, photo, edit, result)
         return result
-
-
-def _made_fast(denoiser: nn.Module, device: torch.device) -> nn.Module:
-    """Return what computes the same as a denoiser, or nearly, in less time on this device."""
-    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if device.type == "cpu" and isinstance(denoiser, DenoisingUNet) and has_onednn:
-        return prepare_for_inference(denoiser, dtype=native_dtype())
-    return denoiser

@@ -10,8 +10,9 @@ from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.diffusion.edit_plan import plan_steps
 from neural_photo_editor.diffusion.reverse_process import OnStep, StepReport
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
-from neural_photo_editor.editing.jobs import Job
+from neural_photo_editor.editing.jobs import Job, still_wanted
 from neural_photo_editor.imaging.compositing import Photo
+from neural_photo_editor.imaging.geometry import SquareCrop
 from neural_photo_editor.imaging.value_range import tensor_to_photo
 
 logger = get_logger(__name__)
@@ -25,11 +26,13 @@ class EditProgress:
         step: steps taken, from 1.
         total_steps: steps in all, repetitions included.
         x_0: what the model takes each variation for, float, (V, 3, R, R), in [-1, 1].
+        crop: the square of the photo that it works on.
     """
 
     step: int
     total_steps: int
     x_0: Tensor
+    crop: SquareCrop
 
     def preview(self, variation: int = 0) -> Photo:
         """Return the square as the model sees it now, uint8, (R, R, 3)."""
@@ -38,6 +41,9 @@ class EditProgress:
 
 OnProgress = Callable[[int, EditProgress], bool | None]
 """(position of the request, how far it is) -> False to cancel that request."""
+
+Check = Callable[[int], None]
+"""(position of the request): raises RequestError to give that request up."""
 
 
 def canceled_error() -> RequestError:
@@ -48,15 +54,16 @@ def canceled_error() -> RequestError:
 
 
 def report_steps(
-    jobs: Sequence[Job], on_progress: OnProgress, *, schedule: NoiseSchedule
+    jobs: Sequence[Job], on_progress: OnProgress | None, *, schedule: NoiseSchedule
 ) -> OnStep:
     """Return what the sampler calls after each step of a batch.
 
-    A callback that raises fails its own request and no other.
+    Each job is asked whether it is still wanted, and its progress told. A callback that raises
+    fails its own request and no other.
 
     Args:
         jobs: the edits of the batch, each with as many places in it as it has variations.
-        on_progress: told of each edit's step.
+        on_progress: told of each edit's step, if anybody wants to know.
         schedule: the noise schedule, on which a plan's steps depend.
     """
     owners = [job for job in jobs for _ in job.prepared.plans]
@@ -65,8 +72,9 @@ def report_steps(
     def on_step(report: StepReport) -> list[int]:
         for job in jobs:
             rows = [row for row, item in enumerate(report.items) if owners[item] is job]
-            if rows:
-                progress = EditProgress(report.step, totals[job.position], report.x_0[rows])
+            if rows and still_wanted(job) and on_progress is not None:
+                total, crop = totals[job.position], job.prepared.crop
+                progress = EditProgress(report.step, total, report.x_0[rows], crop)
                 job.error = _refusal(on_progress, job, progress)
         return [item for item in report.items if owners[item].error is not None]
 

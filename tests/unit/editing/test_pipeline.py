@@ -207,7 +207,7 @@ def test_the_receipt_makes_the_same_edit_again() -> None:
     assert receipt.strength == 1.0
     assert receipt.crop == (0, 12, 72, 84)
     assert set(receipt.timings_ms) == {
-        "decode", "segment", "prepare", "diffuse", "upscale", "encode",
+        "decode", "segment", "prepare", "diffuse", "upscale", "encode", "networks",
     }  # fmt: skip
     again = EditRequest(
         photo=encode_png(photo),

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from neural_photo_editor.api.errors import RequestError
-from neural_photo_editor.api.schema import EditResult, SegmentRequest
+from neural_photo_editor.api.schema import EditResult, SegmentRequest, UpscaleRequest
 from neural_photo_editor.editing.progress import EditProgress
 from tests.unit.editing.tiny_pipeline import edit_request, make_photo, make_pipeline
 
@@ -76,3 +76,70 @@ def test_a_callback_that_fails_fails_its_own_request_only() -> None:
     assert answers[1].status == 500
     assert "listener" not in str(answers[1].to_problem())
     assert isinstance(answers[3], EditResult)
+
+
+def test_one_that_is_not_wanted_is_given_up_before_any_work() -> None:
+    late = RequestError(504, "too late", field=None, remedy="hurry")
+
+    def check(position: int) -> None:
+        if position in (0, 2):
+            raise late
+
+    pipeline = make_pipeline()
+    expected = make_pipeline().run(_batch())
+    answers = pipeline.run(_batch(), check=check)
+    assert [answers[0], answers[2]] == [late, late]
+    assert _images([answers[1], answers[3]]) == _images([expected[1], expected[3]])
+    assert sum(pipeline.denoiser.batch_sizes) == 4 + 5  # type: ignore[arg-type]
+
+
+def test_every_step_asks_whether_an_edit_is_still_wanted() -> None:
+    told: list[int] = []
+
+    def on_progress(index: int, progress: EditProgress) -> None:
+        if index == 2:
+            told.append(progress.step)
+
+    def check(position: int) -> None:
+        if position == 2 and told == [1, 2, 3]:
+            raise RequestError(504, "too late", field=None, remedy="hurry")
+
+    expected = make_pipeline().run(_batch())
+    answers = make_pipeline().run(_batch(), on_progress, check=check)
+    assert told == [1, 2, 3]
+    late = answers.pop(2)
+    assert isinstance(late, RequestError)
+    assert late.status == 504
+    assert _images(answers) == _images(expected[:2] + expected[3:])
+
+
+def test_every_tile_asks_whether_a_photo_is_still_to_be_upscaled() -> None:
+    asked: list[int] = []
+
+    def check(position: int) -> None:
+        asked.append(position)
+        if len(asked) == 4:
+            raise RequestError(409, "not wanted", field=None, remedy="none")
+
+    photo = edit_request(make_photo(256, 1024)).photo  # Four tiles.
+    (answer,) = make_pipeline().run([UpscaleRequest(photo=photo)], check=check)
+    assert isinstance(answer, RequestError)
+    assert len(asked) == 4
+
+
+def test_a_check_that_fails_fails_its_own_request_only() -> None:
+    def check(position: int) -> None:
+        if position == 1:
+            raise OSError("no clock")
+
+    answers = make_pipeline().run(_batch(), check=check)
+    assert isinstance(answers[1], RequestError)
+    assert answers[1].status == 500
+    _images([answers[0], answers[2], answers[3]])
+
+
+def test_the_steps_of_a_request_are_known_beforehand() -> None:
+    pipeline = make_pipeline()
+    assert [pipeline.planned_steps(request) for request in _batch()] == [0, 4, 12, 5]
+    impossible = edit_request(make_photo(), timestep=2, steps=3)
+    assert pipeline.planned_steps(impossible) == 0

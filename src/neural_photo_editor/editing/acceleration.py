@@ -1,0 +1,80 @@
+"""How a network computes while it serves: number format, memory layout, compilation."""
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from neural_photo_editor.networks.denoising_unet import DenoisingUNet
+from neural_photo_editor.networks.inference import native_dtype, prepare_for_inference
+
+Precision = Literal["auto", "float32", "bfloat16"]
+CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """What to do about speed.
+
+    Attributes:
+        precision: of the denoiser, on a GPU of the upscaler too; "auto" is bfloat16 where the
+            device computes with it natively. Labels always come from float32.
+        channels_last: on a GPU, keep the weights as (out, H, W, in), which its matrix units read
+            fastest; a CPU's layout is chosen by oneDNN.
+        compile: on a GPU, torch.compile's mode; None runs the networks as they are. The first
+            edits of each batch size take minutes.
+    """
+
+    precision: Precision = "auto"
+    channels_last: bool = True
+    compile: CompileMode | None = None
+
+
+def accelerate(
+    network: nn.Module, *, device: torch.device, acceleration: Acceleration
+) -> nn.Module:
+    """Return what computes the same as a network, or nearly, in less time on this device.
+
+    Args:
+        network: the denoiser or the upscaler, in evaluation mode.
+        device: where it will run.
+
+    Raises:
+        ValueError: the device has no bfloat16, and it was asked for.
+    """
+    if device.type == "cpu":
+        return _for_cpu(network, acceleration.precision)
+    network = network.to(device)
+    if acceleration.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if acceleration.compile is not None:
+        network = cast(nn.Module, torch.compile(network, mode=acceleration.compile))
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    if acceleration.precision == "bfloat16" and not native:
+        raise ValueError("this GPU has no bfloat16: choose float32 or auto")
+    if acceleration.precision == "float32" or not native:
+        return network
+    return InBfloat16(network, device.type)
+
+
+class InBfloat16(nn.Module):
+    """A network whose convolutions and products are computed in bfloat16; its result is float32."""
+
+    def __init__(self, network: nn.Module, device_type: str) -> None:
+        super().__init__()
+        self.network = network
+        self._device_type = device_type
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        with torch.autocast(self._device_type, dtype=torch.bfloat16):
+            result = self.network(*arguments)
+        return cast(Tensor, result).float()
+
+
+def _for_cpu(network: nn.Module, precision: Precision) -> nn.Module:
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not (isinstance(network, DenoisingUNet) and has_onednn):
+        return network
+    dtype = native_dtype() if precision == "auto" else getattr(torch, precision)
+    return prepare_for_inference(network, dtype=dtype)

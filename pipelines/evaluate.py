@@ -85,7 +85,7 @@ def _load(cfg: DictConfig) -> tuple[TrainedNetwork, Path]:
         return from_checkpoint(run_dir / "checkpoints" / cfg.checkpoint), run_dir
     if cfg.out_dir is None:
         raise ValueError("an artifact's folder is not written to: give out_dir=DIR")
-    folder = resolve(Path(cfg.registry), cfg.artifact)
+    folder = resolve(str(cfg.registry), cfg.artifact)
     return from_artifact(folder), folder
 
 

@@ -24,7 +24,7 @@ def export(cfg: DictConfig) -> str:
     Raises:
         ValueError: the checkpoint or the training shards' manifest are absent.
     """
-    run_dir, registry = Path(cfg.run_dir), Path(cfg.registry)
+    run_dir, registry = Path(cfg.run_dir), str(cfg.registry)
     trained = from_checkpoint(run_dir / "checkpoints" / cfg.checkpoint)
     config_yaml = (run_dir / "config.yaml").read_text()
     config = OmegaConf.create(config_yaml)
@@ -40,7 +40,7 @@ def export(cfg: DictConfig) -> str:
         metadata=trained.metadata,
         config_yaml=config_yaml,
         preview_png=preview,
-        provenance=_provenance(run_dir, Path(config.data.shards)),
+        provenance=_provenance(run_dir, str(config.data.shards)),
         metrics=metrics,
         registry=registry,
     )
@@ -51,11 +51,12 @@ def export(cfg: DictConfig) -> str:
     return reference
 
 
-def _provenance(run_dir: Path, shards: Path) -> dict[str, Any]:
+def _provenance(run_dir: Path, shards: str) -> dict[str, Any]:
     manifest = ShardManifest.load(shards)
     tracker = run_dir / "tracker.json"
     return {
         "git_commit": _git_commit(),
+        "data_name": manifest.name,
         "data_manifest_digest": manifest.digest,
         "licenses": manifest.licenses,
         "tracker_run_id": json.loads(tracker.read_text())["run_id"] if tracker.is_file() else None,

@@ -20,7 +20,7 @@ def export_diffusers(cfg: DictConfig) -> Path:
         ValueError: an unknown artifact, or one that diffusers has no counterpart for; see
             `write_diffusers`.
     """
-    source = resolve(Path(cfg.registry), cfg.artifact)
+    source = resolve(str(cfg.registry), cfg.artifact)
     artifact = load_artifact(source)
     reference = f"{artifact.spec.name}@{source.name}"
     write_diffusers(artifact, Path(cfg.folder), reference=reference)

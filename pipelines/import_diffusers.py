@@ -53,7 +53,7 @@ def import_diffusers(cfg: DictConfig) -> str:
         preview_png=_preview(model, cfg) if cfg.preview_images else None,
         provenance={"licenses": [str(cfg.license)], "source_digest": model.digest},
         metrics={},
-        registry=Path(cfg.registry),
+        registry=str(cfg.registry),
     )
     reference = f"{name}@{exported.name}"
     _log.info(

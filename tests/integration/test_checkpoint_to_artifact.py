@@ -69,6 +69,7 @@ def test_the_specification_says_where_the_weights_come_from(run_dir: Path, tmp_p
     manifest = ShardManifest.load(run_dir.parent / "shards")
     assert (spec.name, spec.kind, spec.resolution) == ("demo_segmenter", "segmenter", 32)
     assert spec.provenance.data_manifest_digest == manifest.digest
+    assert spec.provenance.data_name == manifest.name
     assert spec.provenance.licenses == ("CC0-1.0",)
     assert spec.metrics == pytest.approx(evaluation.metrics)
     preview = (run_dir / "evaluation" / "segmentation.png").read_bytes()

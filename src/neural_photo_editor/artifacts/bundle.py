@@ -57,7 +57,7 @@ class LoadedBundle:
 
 
 def stage_bundle(
-    registry: Path,
+    registry: Path | str,
     *,
     denoiser: str,
     segmenter: str,
@@ -101,7 +101,7 @@ def stage_bundle(
 
 
 def build_bundle(
-    registry: Path,
+    registry: Path | str,
     *,
     denoiser: str,
     segmenter: str,
@@ -116,7 +116,7 @@ def build_bundle(
     """Pack three artifacts and the handler with torch-model-archiver.
 
     Args:
-        registry: the registry's folder.
+        registry: the registry's folder or address.
         denoiser, segmenter, upscaler: references such as ``ddpm@latest``.
         defaults: serving defaults.
         handler: TorchServe handler, a Python file.

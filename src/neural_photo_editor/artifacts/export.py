@@ -11,7 +11,7 @@ from torch import nn
 
 from neural_photo_editor.artifacts.digests import write_sums
 from neural_photo_editor.artifacts.names import first_problem
-from neural_photo_editor.artifacts.registry import publish, staging_folder
+from neural_photo_editor.artifacts.registry import publish, resolve, staging_folder
 from neural_photo_editor.artifacts.spec import ArtifactSpec
 from neural_photo_editor.common.fingerprint import canonical_json, sha256_bytes
 from neural_photo_editor.common.log import get_logger
@@ -33,7 +33,7 @@ def export_artifact(
     preview_png: bytes | None,
     provenance: Mapping[str, Any],
     metrics: Mapping[str, float],
-    registry: Path,
+    registry: Path | str,
 ) -> Path:
     """Write weights, specification and digests as the next version of an artifact.
 
@@ -45,10 +45,10 @@ def export_artifact(
         preview_png: a picture of what the network does.
         provenance: the fields of `spec.Provenance` but for ``config_digest``.
         metrics: from the evaluation.
-        registry: the registry's folder.
+        registry: the registry's folder or address.
 
     Returns:
-        The version's folder, ``registry/NAME/versions/N``.
+        The version's local folder, see `registry.resolve`; it is called like the version.
 
     Raises:
         ValueError: metadata that no artifact can have; names the field.
@@ -84,4 +84,4 @@ def export_artifact(
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     _log.info("exported %s@%d to %s", name, version, registry)
-    return registry / name / "versions" / str(version)
+    return resolve(registry, f"{name}@{version}")

@@ -165,5 +165,5 @@ def test_other_licenses_than_the_artifacts_are_refused(folder: Path, place: str)
         for part in content["parts"].values():
             part["licenses"] = ["MIT"]
     _rewrite(folder, content)
-    with pytest.raises(ValueError, match="licenses of .*'MIT'"):
+    with pytest.raises(ValueError, match=r"licenses of .*'MIT'"):
         load_bundle(folder)

@@ -1,0 +1,127 @@
+"""What a registry in an object store does beyond one in a folder."""
+
+import os
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from neural_photo_editor.artifacts import store as stores
+from neural_photo_editor.artifacts.digests import write_sums
+from neural_photo_editor.artifacts.registry import (
+    list_versions,
+    publish,
+    read_files,
+    resolve,
+    staging_folder,
+)
+from neural_photo_editor.artifacts.store import StoreError, open_store
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return f"memory:/{tmp_path}"
+
+
+def _publish(registry: str, content: str = "x") -> int:
+    staged = staging_folder(registry)
+    (staged / "file").write_text(content)
+    write_sums(staged)
+    return publish(registry, "ddpm", staged)
+
+
+def _objects(registry: str) -> list[str]:
+    root = registry.removeprefix("memory:/")
+    return sorted(path.removeprefix(root) for path in fsspec.filesystem("memory").find(root))
+
+
+def test_the_layout_is_that_of_a_folder(registry: str, tmp_path: Path) -> None:
+    _publish(registry)
+    of_store = _objects(registry)
+    staged = staging_folder(tmp_path / "folder")
+    (staged / "file").write_text("x")
+    write_sums(staged)
+    publish(tmp_path / "folder", "ddpm", staged)
+    of_folder = [
+        "/" + path.relative_to(tmp_path / "folder").as_posix()
+        for path in (tmp_path / "folder").rglob("*")
+        if path.is_file()
+    ]
+    assert of_store == sorted([*of_folder, "/ddpm/claims/1"])
+
+
+def test_an_unfinished_upload_is_no_version_and_its_number_stays_taken(registry: str) -> None:
+    _publish(registry)
+    store = open_store(registry)
+    assert store.create("ddpm/claims/2", b"somebody\n")
+    store.replace("ddpm/versions/2/file", b"half")
+    assert list_versions(registry, "ddpm") == [1]
+    with pytest.raises(ValueError, match="no version 2"):
+        resolve(registry, "ddpm@2")
+    assert _publish(registry, "y") == 3
+    assert store.abandoned(older_than_s=3600) == []
+    assert store.abandoned(older_than_s=-1) == ["ddpm/versions/2"]
+    store.remove_abandoned("ddpm/versions/2")
+    assert not [path for path in _objects(registry) if "versions/2" in path]
+    assert store.abandoned(older_than_s=-1) == []
+
+
+def test_a_copy_is_read_from_the_cache_until_it_is_damaged(
+    registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _publish(registry, "a")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
+    folder = resolve(registry, "ddpm@1")
+    inode = (folder / "file").stat().st_ino
+    assert (resolve(registry, "ddpm@1") / "file").stat().st_ino == inode
+    (folder / "file").write_text("b")
+    assert (resolve(registry, "ddpm@1") / "file").read_text() == "a"
+    os.mkfifo(folder / "more")
+    assert not (resolve(registry, "ddpm@1") / "more").exists()
+
+
+@pytest.mark.parametrize("file", ["file", "SHA256SUMS"])
+def test_a_changed_object_never_reaches_the_cache(
+    registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    _publish(registry)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
+    store = open_store(registry)
+    content = store.read(f"ddpm/versions/1/{file}")
+    store.replace(f"ddpm/versions/1/{file}", bytes([content[0] ^ 1]) + content[1:])
+    with pytest.raises(ValueError, match=r"file has other bytes|no digest"):
+        resolve(registry, "ddpm@1")
+    assert not [path for path in (tmp_path / "another machine").rglob("*") if path.is_file()]
+
+
+def test_a_lost_object_is_named(
+    registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _publish(registry)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
+    store = open_store(registry)
+    fsspec.filesystem("memory").rm_file(f"{tmp_path}/ddpm/versions/1/file")
+    assert store.versions("ddpm") == [1]
+    with pytest.raises(ValueError, match="lacks a file that its SHA256SUMS lists"):
+        resolve(registry, "ddpm@1")
+
+
+def test_a_large_file_is_not_read_as_a_small_one(
+    registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _publish(registry, "x" * 2000)
+    monkeypatch.setattr(stores, "MAX_SMALL_BYTES", 1000)
+    with pytest.raises(ValueError, match="more than 1000 bytes"):
+        read_files(registry, "ddpm", 1, "file")
+
+
+def test_a_store_that_does_not_answer_is_named(
+    registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("connection reset")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "find", fail)
+    with pytest.raises(StoreError, match=r"RuntimeError: connection reset\. Check the network"):
+        list_versions(registry, "ddpm")

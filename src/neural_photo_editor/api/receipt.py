@@ -137,7 +137,7 @@ class Receipt(_Part):
         key_id, public_key: of the key that signed; the latter, and the signature, in base64.
     """
 
-    schema_version: Literal[1]
+    schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)]
     time: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", max_length=20)]
     bundle_digest: ShortText
     width: Annotated[int, Field(ge=1, le=_MAX_SIDE)]
@@ -192,7 +192,9 @@ def read_receipt(data: bytes) -> Receipt:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:40] for part in first["loc"]) or "the document"
-        raise ValueError(f"this is no receipt of version 1: {where}: {first['msg']}") from None
+        raise ValueError(
+            f"this is no receipt of version {SCHEMA_VERSION}: {where}: {first['msg']}"
+        ) from None
     except RecursionError:
         raise ValueError("this is no receipt: it is nested too deeply") from None
     except (json.JSONDecodeError, UnicodeDecodeError):

@@ -20,6 +20,7 @@ from neural_photo_editor.api.canonical_pixels import (
 from neural_photo_editor.api.codec import DecodedPhoto, decode_photo
 from neural_photo_editor.api.receipt import (
     MAX_EMBEDDED_BYTES,
+    SCHEMA_VERSION,
     EditRecord,
     EnvironmentRecord,
     FileRecord,
@@ -74,7 +75,7 @@ class ReceiptSigner:
         original = record_image(request.photo, edit.mask, photo)
         mask, strokes, strength_map = _record_files(request, edit.mask)
         return Receipt(
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
             time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             bundle_digest=result.metadata.bundle_digest,
             width=width,

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from serve.gateway.server import open_to_all, run
 from serve.gateway.settings import DEFAULT_FILE, load_settings
 
 
@@ -16,7 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-keys", action="store_true", help="ask for no keys; loopback only")
     options = parser.parse_args(arguments)
     try:
-        load_settings(options.config, host=options.host, port=options.port)
+        settings = load_settings(options.config, host=options.host, port=options.port)
+        if not options.no_keys:
+            raise ValueError("there are no keys yet: add --no-keys")
+        run(settings, open_to_all(settings))
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

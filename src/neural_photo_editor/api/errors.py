@@ -1,7 +1,8 @@
 """What a refused request gets back: an HTTP status and an RFC 9457 problem document."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 
@@ -47,6 +48,17 @@ class RequestError(ValueError):
             "field": self.field,
             "remedy": self.remedy,
         }
+
+    @classmethod
+    def from_problem(cls, status: int, problem: Mapping[str, Any]) -> Self:
+        """Read a problem document: the inverse of :meth:`to_problem`; what is missing is empty."""
+        field = problem.get("field")
+        return cls(
+            status,
+            str(problem.get("detail") or HTTPStatus(status).phrase),
+            field=str(field) if field is not None else None,
+            remedy=str(problem.get("remedy") or ""),
+        )
 
 
 def internal_error() -> RequestError:

@@ -51,13 +51,31 @@ def open_image(
         RequestError: 413 too large, 415 another file type, 422 damaged, animated or too small;
             whatever else the block raises becomes a 422.
     """
+    with _header_checked(data, field=field, limits=limits) as image:
+        image.load()
+        yield image
+
+
+def check_image_header(
+    data: bytes, *, field: str, limits: ImageLimits = DEFAULT_LIMITS
+) -> tuple[int, int]:
+    """Check a file's size, type and header, decode no pixel, and return its width and height.
+
+    Raises:
+        RequestError: as :func:`open_image`, for what can be told without decoding.
+    """
+    with _header_checked(data, field=field, limits=limits) as image:
+        return image.size
+
+
+@contextmanager
+def _header_checked(data: bytes, *, field: str, limits: ImageLimits) -> Iterator[Image.Image]:
     _check_bytes(data, field=field, limits=limits)
     # Decoders raise far more than OSError on damaged files (struct.error, SyntaxError, KeyError,
     # MemoryError...), and a request must never take the process down.
     try:
         with _strict_pillow(), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_header(image, field=field, limits=limits)
-            image.load()
             yield image
     except RequestError:
         raise

@@ -1,0 +1,77 @@
+"""Alive, ready, and what is served: /healthz, /readyz and /v1/info."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from neural_photo_editor.api import schema
+from neural_photo_editor.api.errors import RequestError
+from serve.gateway.access import secret_from
+from serve.gateway.documentation import problem_responses
+from serve.gateway.records import record_of
+from serve.gateway.service import EditService
+from serve.gateway.settings import GatewaySettings
+
+
+def check_ready(service: EditService) -> None:
+    """Raise RequestError 503, with the reason, unless new requests are welcome."""
+    if service.draining:
+        reason = "the server is shutting down"
+    elif not service.pool.production():
+        reason = "no production backend is ready"
+    else:
+        return
+    raise RequestError(503, reason, field=None, remedy="ask again later", retry_after_s=1.0)
+
+
+def health_router(service: EditService, settings: GatewaySettings) -> APIRouter:
+    """Return the probes and the description of what is served."""
+    router = APIRouter()
+
+    @router.get("/healthz", tags=["health"], operation_id="healthz")
+    async def healthz(request: Request) -> JSONResponse:
+        """Tell that the process answers."""
+        record_of(request).operation = "healthz"
+        return JSONResponse({"status": "alive"})
+
+    @router.get("/readyz", tags=["health"], operation_id="readyz", responses=problem_responses(503))
+    async def readyz(request: Request) -> JSONResponse:
+        """Tell whether a production backend is ready and the server is not shutting down."""
+        record_of(request).operation = "readyz"
+        check_ready(service)
+        return JSONResponse({"status": "ready"})
+
+    @router.get(
+        "/v1/info", tags=["images"], operation_id="info", responses=problem_responses(401, 403)
+    )
+    async def info(request: Request) -> JSONResponse:
+        """Tell limits, regions, bundles and what a request that is silent gets."""
+        record = record_of(request)
+        record.operation = "info"
+        record.key_id = service.authenticate(secret_from(request.headers)).key_id
+        return JSONResponse(describe(service, settings))
+
+    return router
+
+
+def describe(service: EditService, settings: GatewaySettings) -> dict[str, Any]:
+    """Return limits, regions, and of each bundle in production what its backends say of it."""
+    bundles = {backend.bundle_digest: backend.info for backend in service.pool.production()}
+    names = ("bundle_digest", "resolution", "licenses", "defaults")
+    return {
+        "limits": {
+            "max_request_bytes": settings.max_request_bytes,
+            "max_image_bytes": settings.max_image_bytes,
+            "max_image_pixels": settings.max_image_pixels,
+            "max_variations": schema.MAX_VARIATIONS,
+            "max_steps": schema.MAX_STEPS,
+            "max_resamples": schema.MAX_RESAMPLES,
+            "request_timeout_s": settings.request_timeout_s,
+        },
+        "regions": list(schema.REGION_NAMES),
+        "bundles": [
+            {name: info[name] for name in names if name in info} for info in bundles.values()
+        ],
+    }

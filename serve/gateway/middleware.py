@@ -1,0 +1,87 @@
+"""Around every request: its id, security headers, the log line, metrics, and the last resort."""
+
+import logging
+import time
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from neural_photo_editor.api.errors import internal_error
+from serve.gateway.forwarding import REQUEST_ID_HEADER
+from serve.gateway.logs import log_request
+from serve.gateway.metrics import GatewayMetrics
+from serve.gateway.problems import error_response
+from serve.gateway.records import begin_record
+from serve.gateway.tracing import Tracing
+
+logger = logging.getLogger(__name__)
+
+CLIENT_GONE = 499  # nginx' number for a client that left before it was answered
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",  # photos of people
+}
+# The pages of the documentation load their scripts from this host.
+_DOCS_POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com; "
+    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
+)
+_DOCS_PATHS = frozenset({"/docs", "/redoc"})
+
+
+class RequestMiddleware:
+    """Wraps the whole application; nothing but ASGI, so that streams stay streams."""
+
+    def __init__(self, app: ASGIApp, *, metrics: GatewayMetrics, tracing: Tracing) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = begin_record(scope)
+        status = CLIENT_GONE
+        seconds = 0.0
+
+        async def send_noting(message: Message) -> None:
+            nonlocal status, seconds
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID_HEADER] = record.request_id
+                _add_security_headers(headers, scope["path"])
+            else:
+                record.bytes_out += len(message.get("body", b""))
+            seconds = time.perf_counter() - record.started
+            await send(message)
+
+        try:
+            given = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
+            with self._tracing.request("request", given):
+                await self._app(scope, receive, send_noting)
+        except Exception:
+            logger.exception("a request failed")
+            if status != CLIENT_GONE:
+                raise
+            await error_response(internal_error())(scope, receive, send_noting)
+        finally:
+            seconds = seconds or time.perf_counter() - record.started
+            log_request(record, status=status, seconds=seconds)
+            labels = (record.operation, str(status), record.channel)
+            self._metrics.requests.labels(*labels).inc()
+            self._metrics.latency.labels(record.operation).observe(seconds)
+
+
+def _add_security_headers(headers: MutableHeaders, path: str) -> None:
+    for name, value in _SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
+    if path in _DOCS_PATHS:
+        headers["Content-Security-Policy"] = _DOCS_POLICY

@@ -1,0 +1,164 @@
+"""The gateway as a process: what it is made of, its two ports, and how it drains."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from serve.gateway.access import Authenticator, Limiter, NoKeys, NoLimits
+from serve.gateway.app import create_app
+from serve.gateway.connections import guarded_protocol
+from serve.gateway.internal import create_internal_app
+from serve.gateway.logs import configure_logs
+from serve.gateway.metrics import GatewayMetrics
+from serve.gateway.pool import BackendPool
+from serve.gateway.service import EditService
+from serve.gateway.settings import GatewaySettings
+from serve.gateway.tracing import create_tracing
+
+logger = logging.getLogger(__name__)
+
+CONTROL_TOKEN_VARIABLE = "NPE_CONTROL_TOKEN"  # noqa: S105
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may call, and how much."""
+
+    keys: Authenticator
+    limits: Limiter
+
+
+def open_to_all(settings: GatewaySettings) -> Access:
+    """Return access for everybody.
+
+    Raises:
+        ValueError: the gateway would listen beyond this machine.
+    """
+    if not _is_loopback(settings.host):
+        raise ValueError(
+            f"--no-keys is for this machine alone, and the host is {settings.host}: "
+            "leave it out, or listen at 127.0.0.1"
+        )
+    return Access(NoKeys(), NoLimits())
+
+
+def run(settings: GatewaySettings, access: Access) -> None:
+    """Serve until SIGTERM or Ctrl-C, then drain.
+
+    Raises:
+        ValueError: an address cannot be used.
+    """
+    configure_logs()
+    with contextlib.ExitStack() as stack:
+        public = stack.enter_context(_listen(settings.host, settings.port))
+        internal = stack.enter_context(_listen(settings.internal_host, settings.internal_port))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, access, public=public, internal=internal))
+
+
+async def _serve(
+    settings: GatewaySettings, access: Access, *, public: socket.socket, internal: socket.socket
+) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    metrics = GatewayMetrics()
+    tracing = create_tracing()
+    token = os.environ.get(CONTROL_TOKEN_VARIABLE) or None
+    async with (
+        BackendPool(settings, metrics, token=token) as pool,
+        EditService(
+            settings, pool, metrics, keys=access.keys, limits=access.limits, tracing=tracing
+        ) as service,
+    ):
+        face = _Server(_public_config(settings, service, metrics))
+        inside = _Server(_config(create_internal_app(pool, metrics)))
+        serving = [
+            asyncio.create_task(face.serve(sockets=[public])),
+            asyncio.create_task(inside.serve(sockets=[internal])),
+        ]
+        _log_addresses(public=public, internal=internal)
+        await _until(stopping, serving)
+        service.draining = True
+        logger.info("draining")
+        await asyncio.sleep(settings.drain_delay_s)
+        face.should_exit = True
+        await serving[0]
+        inside.should_exit = True
+        await serving[1]
+    tracing.close()
+    logger.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process, which has two servers."""
+        yield
+
+
+def _public_config(
+    settings: GatewaySettings, service: EditService, metrics: GatewayMetrics
+) -> uvicorn.Config:
+    return _config(
+        create_app(settings, service),
+        http=guarded_protocol(settings, metrics.refusals),
+        timeout_keep_alive=round(settings.keep_alive_s),
+        timeout_graceful_shutdown=round(settings.drain_timeout_s),
+    )
+
+
+def _config(app: Any, **options: Any) -> uvicorn.Config:
+    fixed: dict[str, Any] = {
+        "lifespan": "off",
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # client addresses are not used
+    }
+    return uvicorn.Config(app, **{"timeout_graceful_shutdown": 5, **fixed, **options})
+
+
+async def _until(stopping: asyncio.Event, serving: list[asyncio.Task[None]]) -> None:
+    """Return when asked to stop; a server that ends by itself raises what ended it."""
+    asked = asyncio.create_task(stopping.wait())
+    done, _ = await asyncio.wait([asked, *serving], return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    for task in done - {asked}:
+        task.result()
+
+
+def _log_addresses(**sockets: socket.socket) -> None:
+    fields = {name: "{}:{}".format(*one.getsockname()[:2]) for name, one in sockets.items()}
+    logger.info("listening", extra={"fields": fields})
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise ValueError(
+            f"port {port} of {host} cannot be used ({error.strerror}): "
+            "stop what listens there, or choose another"
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

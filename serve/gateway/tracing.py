@@ -1,0 +1,64 @@
+"""Traces: with OpenTelemetry where an endpoint is configured, else the caller's id is passed on."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Protocol
+
+ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Tracing(Protocol):
+    def request(self, name: str, traceparent: str | None) -> AbstractContextManager[None]:
+        """Open the span of a whole request, below the caller's where it names one."""
+
+    def span(self, name: str) -> AbstractContextManager[None]:
+        """Open a span below the current one."""
+
+    def traceparent(self) -> str | None:
+        """Return the W3C header that makes another server's span a child of the current one."""
+
+    def close(self) -> None:
+        """Send what has not been sent."""
+
+
+class NoTracing:
+    """Records nothing; hands the caller's traceparent through."""
+
+    def __init__(self) -> None:
+        self._given: ContextVar[str | None] = ContextVar("traceparent", default=None)
+
+    @contextmanager
+    def request(self, name: str, traceparent: str | None) -> Iterator[None]:  # noqa: ARG002
+        token = self._given.set(clean_traceparent(traceparent))
+        try:
+            yield
+        finally:
+            self._given.reset(token)
+
+    def span(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
+
+    def traceparent(self) -> str | None:
+        return self._given.get()
+
+    def close(self) -> None:
+        pass
+
+
+def clean_traceparent(value: str | None) -> str | None:
+    """Return a W3C traceparent, or None for anything else."""
+    return value if value is not None and _TRACEPARENT.fullmatch(value) else None
+
+
+def create_tracing() -> Tracing:
+    """Return OpenTelemetry's tracing if the environment names an endpoint, else none."""
+    if any(os.environ.get(name) for name in ENDPOINT_VARIABLES):
+        from serve.gateway.otel import OpenTelemetryTracing
+
+        return OpenTelemetryTracing()
+    return NoTracing()

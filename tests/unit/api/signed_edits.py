@@ -20,7 +20,7 @@ KEY = SigningKey(bytes(range(32)))
 OTHER_KEY = SigningKey(bytes(range(1, 33)))
 HEIGHT, WIDTH = 48, 64
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-OTHER_PROFILE = PROFILE.replace(b"sRGB", b"tRGB")
+OTHER_PROFILE = PROFILE[:-1] + bytes([PROFILE[-1] ^ 1])
 
 UPLOADS = (
     "png", "png-alpha", "png-icc", "png-16-bit", "png-gray", "png-palette", "jpeg",

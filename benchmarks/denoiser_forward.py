@@ -4,8 +4,8 @@
 
 Both compute the same function with the same weights, so the table also says how far the outputs
 lie apart. The peer runs as diffusers runs it: float32, evaluation mode, torch's memory format. Ours
-runs as it is, and made ready by `prepare_for_inference` in float32 and bfloat16. They take turns in
-one process with one thread; times are medians of CPU seconds per image.
+runs as it is, and made ready by `prepare_for_inference` in float32, bfloat16 and int8. They take
+turns in one process with one thread; times are medians of CPU seconds per image.
 
 With glibc's defaults, memory is given back to the system and faulted in again: over a thousand
 pages per image of the small network. `make demo` sets the allocator so that it is not, and so
@@ -63,6 +63,7 @@ def ways(peer: UNet2DModel) -> dict[str, Predict]:
         "ours, as it is, float32": network,
         "ours, prepared, float32": prepare_for_inference(network, dtype=torch.float32),
         "ours, prepared, bfloat16": prepare_for_inference(network, dtype=torch.bfloat16),
+        "ours, prepared, int8": prepare_for_inference(network, dtype=torch.int8),
     }
 
 

@@ -12,12 +12,7 @@ from neural_photo_editor.networks.denoising_unet import DenoisingUNet
 from neural_photo_editor.networks.inference import native_dtype, prepare_for_inference
 
 BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-DTYPES = [
-    torch.float32,
-    pytest.param(
-        torch.bfloat16, marks=pytest.mark.skipif(not BFLOAT16, reason="CPU without bfloat16")
-    ),
-]
+needs_bfloat16 = pytest.mark.skipif(not BFLOAT16, reason="CPU without bfloat16")
 
 
 def denoiser(**changes: object) -> DenoisingUNet:
@@ -75,7 +70,7 @@ def test_float32_equals_the_network(
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.skipif(not BFLOAT16, reason="CPU without bfloat16")
+@needs_bfloat16
 def test_bfloat16_stays_close() -> None:
     network, (x, t) = denoiser(), inputs()
     with torch.no_grad():
@@ -85,9 +80,35 @@ def test_bfloat16_stays_close() -> None:
     assert (actual - expected).norm() < 0.02 * expected.norm()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@needs_bfloat16
+def test_int8_stays_close() -> None:
+    network, (x, t) = denoiser(widths=(128, 128)), inputs()
+    with torch.no_grad():
+        expected = network(x, t)
+    actual = prepare_for_inference(network, dtype=torch.int8)(x, t)
+    assert actual.dtype == torch.float32
+    assert (actual - expected).norm() < 0.05 * expected.norm()
+    assert not torch.equal(actual, prepare_for_inference(network, dtype=torch.bfloat16)(x, t))
+
+
+@needs_bfloat16
+def test_int8_is_bfloat16_in_a_narrow_network() -> None:
+    network, (x, t) = denoiser(), inputs()
+    bfloat16 = prepare_for_inference(network, dtype=torch.bfloat16)(x, t)
+    assert torch.equal(prepare_for_inference(network, dtype=torch.int8)(x, t), bfloat16)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float32,
+        pytest.param(torch.bfloat16, marks=needs_bfloat16),
+        pytest.param(torch.int8, marks=needs_bfloat16),
+    ],
+)
 def test_an_image_does_not_depend_on_its_batch_to_the_bit(dtype: torch.dtype) -> None:
-    prepared, (x, t) = prepare_for_inference(denoiser(), dtype=dtype), inputs(8)
+    network = denoiser(widths=(128, 128)) if dtype == torch.int8 else denoiser()
+    prepared, (x, t) = prepare_for_inference(network, dtype=dtype), inputs(8)
     together = prepared(x, t)
     alone = torch.cat([prepared(x[i : i + 1], t[i : i + 1]) for i in range(8)])
     assert torch.equal(together, alone)
@@ -131,7 +152,7 @@ def test_the_faster_dtype_is_one_that_is_taken() -> None:
 
 
 def test_wrong_dtypes_name_their_remedy() -> None:
-    with pytest.raises(ValueError, match=r"choose torch\.float32 or torch\.bfloat16"):
+    with pytest.raises(ValueError, match=r"choose one of .*torch\.bfloat16"):
         prepare_for_inference(denoiser(), dtype=torch.float16)
 
 

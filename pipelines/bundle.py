@@ -6,6 +6,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
+from neural_photo_editor.artifacts.archive import publish_bundle
 from neural_photo_editor.artifacts.bundle import ServingDefaults, build_bundle
 from neural_photo_editor.common.log import configure_logging
 
@@ -15,7 +16,7 @@ SERVED_FILES = (SERVE / "handler.py", SERVE / "model-config.yaml")
 
 
 def bundle(cfg: DictConfig) -> Path:
-    """Write ``out_dir/neural_photo_editor.mar`` and return its path.
+    """Write ``out_dir/neural_photo_editor.mar``, publish it too, and return its path.
 
     Raises:
         ValueError: a default out of range, an unknown artifact, or parts that do not fit together.
@@ -26,8 +27,8 @@ def bundle(cfg: DictConfig) -> Path:
         first = error.errors()[0]
         raise ValueError(f"serving.{first['loc'][0]}: {first['msg']}") from error
     handler, model_config = SERVED_FILES
-    return build_bundle(
-        Path(cfg.registry),
+    archive = build_bundle(
+        str(cfg.registry),
         denoiser=cfg.denoiser,
         segmenter=cfg.segmenter,
         upscaler=cfg.upscaler,
@@ -36,6 +37,8 @@ def bundle(cfg: DictConfig) -> Path:
         model_config=model_config,
         out_dir=Path(cfg.out_dir),
     )
+    publish_bundle(str(cfg.registry), archive)
+    return archive
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="bundle")

@@ -1,7 +1,8 @@
 """The serving bundle: three artifacts and the serving defaults, packed into one ``.mar``.
 
-Unpacked, a bundle is a folder with ``bundle.json`` and ``artifacts/{denoiser,segmenter,upscaler}``;
-TorchServe unpacks the ``.mar`` into such a folder, with the handler beside it.
+Unpacked, a bundle is a folder with ``bundle.json``, ``lineage.json`` and
+``artifacts/{denoiser,segmenter,upscaler}``; TorchServe unpacks the ``.mar`` into such a folder,
+with the handler beside it.
 """
 
 import os
@@ -9,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from neural_photo_editor.artifacts.bundle_spec import (
     check_same,
     union,
 )
+from neural_photo_editor.artifacts.lineage import LINEAGE_NAME, bundle_lineage
 from neural_photo_editor.artifacts.load import LoadedArtifact, load_artifact
 from neural_photo_editor.artifacts.names import check_name
-from neural_photo_editor.artifacts.spec import KINDS, Kind
+from neural_photo_editor.artifacts.spec import KINDS, SPEC_NAME, Kind
 from neural_photo_editor.common.fingerprint import canonical_json
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
@@ -97,6 +98,8 @@ def stage_bundle(
     )
     spec = unsigned.model_copy(update={"digest": unsigned.content_digest()})
     (folder / BUNDLE_NAME).write_bytes(canonical_json(spec.model_dump(mode="json")) + b"\n")
+    spec_files = {kind: (folder / "artifacts" / kind / SPEC_NAME).read_bytes() for kind in KINDS}
+    (folder / LINEAGE_NAME).write_bytes(bundle_lineage(spec, spec_files).to_bytes())
     return load_bundle(folder)
 
 
@@ -192,7 +195,7 @@ def load_bundle(folder: Path) -> LoadedBundle:
     for kind, artifact in loaded.items():
         check_same(f"kind of artifacts/{kind}", artifact.spec.kind, kind)
         check_same(f"digest of artifacts/{kind}", artifact.digest, spec.parts[kind].digest)
-    spec = _with_licenses(spec, loaded)
+    spec = spec.with_licenses({kind: a.spec.provenance.licenses for kind, a in loaded.items()})
     denoiser, segmenter = loaded["denoiser"], loaded["segmenter"]
     check_same("noise schedule of the denoiser", denoiser.spec.schedule, spec.schedule)
     check_same("resolution of the segmenter", segmenter.spec.resolution, denoiser.spec.resolution)
@@ -217,17 +220,3 @@ def _read_spec(path: Path) -> BundleSpec:
     if not path.is_file():
         raise ValueError(f"{path} is missing: this folder is no unpacked bundle")
     return BundleSpec.parse(path.read_bytes(), source=path)
-
-
-def _with_licenses(spec: BundleSpec, loaded: Mapping[Kind, LoadedArtifact]) -> BundleSpec:
-    """Check the licenses against the artifacts'; add them to a description that lacks them."""
-    of_parts = {kind: artifact.spec.provenance.licenses for kind, artifact in loaded.items()}
-    if not spec.licenses:  # Of version 1, or there are none.
-        parts = {
-            kind: part.model_copy(update={"licenses": of_parts[kind]})
-            for kind, part in spec.parts.items()
-        }
-        return spec.model_copy(update={"parts": parts, "licenses": union(of_parts.values())})
-    for kind, licenses in of_parts.items():
-        check_same(f"licenses of artifacts/{kind}", licenses, spec.parts[kind].licenses)
-    return spec

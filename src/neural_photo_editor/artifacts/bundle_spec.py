@@ -1,7 +1,7 @@
 """What ``bundle.json`` says: three artifacts, licenses, serving defaults. Needs no torch."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +87,22 @@ class BundleSpec(_Model):
 
     def content_digest(self) -> str:
         return sha256_json(self.model_dump(mode="json", exclude={"digest"}))
+
+    def with_licenses(self, of_parts: Mapping[Kind, tuple[str, ...]]) -> "BundleSpec":
+        """Compare the licenses with the artifacts' own; add them where the description lacks them.
+
+        Raises:
+            ValueError: they differ; names both.
+        """
+        if not self.licenses:  # Of version 1, or there are none.
+            parts = {
+                kind: part.model_copy(update={"licenses": of_parts[kind]})
+                for kind, part in self.parts.items()
+            }
+            return self.model_copy(update={"parts": parts, "licenses": union(of_parts.values())})
+        for kind, licenses in of_parts.items():
+            check_same(f"licenses of artifacts/{kind}", licenses, self.parts[kind].licenses)
+        return self
 
     @staticmethod
     def parse(content: bytes, *, source: str | Path) -> "BundleSpec":

@@ -12,14 +12,15 @@ from torch import nn
 from neural_photo_editor.artifacts.digests import write_sums
 from neural_photo_editor.artifacts.names import first_problem
 from neural_photo_editor.artifacts.registry import publish, resolve, staging_folder
-from neural_photo_editor.artifacts.spec import ArtifactSpec
+from neural_photo_editor.artifacts.spec import (
+    CONFIG_NAME,
+    PREVIEW_NAME,
+    SPEC_NAME,
+    WEIGHTS_NAME,
+    ArtifactSpec,
+)
 from neural_photo_editor.common.fingerprint import canonical_json, sha256_bytes
 from neural_photo_editor.common.log import get_logger
-
-WEIGHTS_NAME = "model.safetensors"
-SPEC_NAME = "spec.json"
-CONFIG_NAME = "config.yaml"
-PREVIEW_NAME = "preview.png"
 
 _log = get_logger(__name__)
 

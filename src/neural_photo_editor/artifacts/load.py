@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from neural_photo_editor.artifacts.digests import verify_sums
-from neural_photo_editor.artifacts.export import (
+from neural_photo_editor.artifacts.spec import (
     CONFIG_NAME,
     PREVIEW_NAME,
     SPEC_NAME,
     WEIGHTS_NAME,
+    ArtifactSpec,
 )
-from neural_photo_editor.artifacts.spec import ArtifactSpec
 from neural_photo_editor.networks.denoising_unet import DenoisingUNet
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 from neural_photo_editor.networks.srresnet import SRResNet
@@ -72,6 +73,8 @@ def load_artifact(folder: Path) -> LoadedArtifact:
     network = build_network(spec.network.name, spec.network.kwargs)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS_NAME))
+    except SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS_NAME} holds no safetensors: {error}") from error
     except RuntimeError as error:
         raise ValueError(f"{folder / WEIGHTS_NAME} does not fit {spec_file}: {error}") from error
     return LoadedArtifact(network.eval().requires_grad_(False), spec, digest)

@@ -25,6 +25,11 @@ OLDEST_SCHEMA_VERSION = 1
 
 VALUE_RANGE = (-1.0, 1.0)
 
+SPEC_NAME = "spec.json"
+CONFIG_NAME = "config.yaml"
+PREVIEW_NAME = "preview.png"
+WEIGHTS_NAME = "model.safetensors"
+
 Kind = Literal["denoiser", "segmenter", "upscaler"]
 KINDS: tuple[Kind, ...] = ("denoiser", "segmenter", "upscaler")
 NetworkName = Literal["DenoisingUNet", "SegmentationUNet", "SRResNet"]

@@ -1,13 +1,17 @@
-"""Three tiny networks in a registry."""
+"""Three tiny networks in a registry, and a bundle of them."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from neural_photo_editor.artifacts.archive import publish_bundle
+from neural_photo_editor.artifacts.bundle import ServingDefaults, build_bundle
 from neural_photo_editor.artifacts.export import export_artifact
+from neural_photo_editor.artifacts.spec import KINDS
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.networks.denoising_unet import DenoisingUNet
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
@@ -37,6 +41,62 @@ def metadata(kind: str, *, resolution: int = 16) -> dict[str, object]:
         "schedule": NoiseSchedule.linear().to_spec() if kind == "denoiser" else None,
         "scale": 4 if kind == "upscaler" else None,
     }
+
+
+def export_tiny(
+    kind: str, registry: Path | str, licenses: Sequence[str] = ("CC0-1.0",), **changes: object
+) -> Path:
+    """Export an artifact that is called like its kind."""
+    provenance = {
+        "git_commit": "abc",
+        "data_name": "portraits",
+        "data_manifest_digest": "7" * 64,
+        "licenses": list(licenses),
+        "tracker_run_id": "run1",
+    }
+    arguments: dict[str, object] = {
+        "name": kind,
+        "metadata": metadata(kind),
+        "config_yaml": f"kind: {kind}\n",
+        "preview_png": b"\x89PNG",
+        "provenance": provenance,
+        "metrics": {"loss": 0.5},
+        "registry": registry,
+    }
+    return export_artifact(tiny_network(kind), **{**arguments, **changes})  # type: ignore[arg-type]
+
+
+def publish_tiny_bundle(registry: Path | str, out_dir: Path, **defaults: object) -> int:
+    """Pack and publish the newest of the artifacts that `export_tiny` exports."""
+    handler = out_dir / "handler.py"
+    out_dir.mkdir(parents=True, exist_ok=True)
+    handler.write_text("class Handler:\n    pass\n")
+    archive = build_bundle(
+        registry,
+        denoiser="denoiser@latest",
+        segmenter="segmenter@latest",
+        upscaler="upscaler@latest",
+        defaults=ServingDefaults.model_validate({"steps": 10, **defaults}),
+        handler=handler,
+        out_dir=out_dir,
+    )
+    return publish_bundle(registry, archive)
+
+
+@pytest.fixture(scope="session")
+def published_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with three artifacts and a bundle of them; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("published")
+    for kind in KINDS:
+        export_tiny(kind, folder / "registry")
+    publish_tiny_bundle(folder / "registry", folder / "out")
+    return folder / "registry"
+
+
+@pytest.fixture
+def published(published_once: Path, tmp_path: Path) -> Path:
+    """The same, to be changed at will."""
+    return Path(shutil.copytree(published_once, tmp_path / "published"))
 
 
 @pytest.fixture

@@ -114,7 +114,8 @@ class EnvironmentRecord(_Part):
     Attributes:
         program, torch: their versions.
         device: "cpu" or the name of a GPU.
-        processor: instructions the CPU's kernels are chosen by.
+        processor: the CPU's architecture and the instructions that kernels are chosen by.
+        precision: number format the networks were asked to compute in; "auto" follows the device.
         threads: of torch on the CPU.
     """
 
@@ -122,6 +123,7 @@ class EnvironmentRecord(_Part):
     torch: ShortText
     device: ShortText
     processor: ShortText
+    precision: Literal["auto", "float32", "bfloat16"]
     threads: Annotated[int, Field(ge=1)]
 
 

@@ -30,8 +30,11 @@ from neural_photo_editor.api.receipt import (
 )
 from neural_photo_editor.api.schema import EditMetadata, EditRequest, EditResult
 from neural_photo_editor.api.signing import SigningKey, key_to_text
+from neural_photo_editor.editing.acceleration import Precision
 from neural_photo_editor.editing.preparation import PreparedEdit
 from neural_photo_editor.imaging.masks import Mask
+
+_FEATURES = ("amx_bf16", "avx512_bf16", "avx512_vnni")
 
 
 class ReceiptSigner:
@@ -40,11 +43,19 @@ class ReceiptSigner:
     Args:
         key: the secret key.
         device: where the pipeline's networks run.
+        precision: what they compute in.
     """
 
-    def __init__(self, key: SigningKey, *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        key: SigningKey,
+        *,
+        device: torch.device | str = "cpu",
+        precision: Precision = "auto",
+    ) -> None:
         self._key = key
         self._device = torch.device(device)
+        self._precision: Precision = precision
 
     def __call__(
         self, request: EditRequest, photo: DecodedPhoto, edit: PreparedEdit, result: EditResult
@@ -88,7 +99,7 @@ class ReceiptSigner:
             strength_map=strength_map,
             edit=_record_edit(request, edit, result.metadata),
             replayable=_is_complete(mask, strokes, strength_map),
-            environment=environment_of(self._device),
+            environment=environment_of(self._device, precision=self._precision),
             key_id=self._key.key_id,
             public_key=key_to_text(self._key.public_key),
             signature="",
@@ -115,14 +126,17 @@ def record_image(data: bytes, mask: Mask, photo: DecodedPhoto | None = None) -> 
     )
 
 
-def environment_of(device: torch.device) -> EnvironmentRecord:
+def environment_of(device: torch.device, *, precision: Precision) -> EnvironmentRecord:
     """Describe this process as far as an edit's last bits depend on it."""
-    on_gpu = device.type == "cuda"
+    capabilities = torch.cpu.get_capabilities()
+    features = [name for name in _FEATURES if capabilities.get(name)]
+    level = torch.backends.cpu.get_cpu_capability()
     return EnvironmentRecord(
         program=neural_photo_editor.__version__,
         torch=torch.__version__,
-        device=torch.cuda.get_device_name(device) if on_gpu else device.type,
-        processor=f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        processor=" ".join([platform.machine(), level, *features]),
+        precision=precision,
         threads=torch.get_num_threads(),
     )
 

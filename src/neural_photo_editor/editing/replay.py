@@ -19,6 +19,7 @@ from neural_photo_editor.api.receipt import FileRecord, Receipt, decode_content
 from neural_photo_editor.api.schema import EditRequest
 from neural_photo_editor.api.validation import validate_request
 from neural_photo_editor.api.verification import Check, Outcome
+from neural_photo_editor.editing.acceleration import Acceleration
 from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.editing.receipts import environment_of
 
@@ -89,15 +90,19 @@ def check_replay(receipt: Receipt, *, photo: bytes, edited: bytes, bundle: Path)
     Raises:
         ValueError: the bundle is damaged.
     """
-    with _threads(receipt.environment.threads):
-        pipeline = EditPipeline.from_bundle(bundle)
+    made = receipt.environment
+    device = "cuda" if made.device != "cpu" and torch.cuda.is_available() else "cpu"
+    with _threads(made.threads):
+        pipeline = EditPipeline.from_bundle(
+            bundle, device=device, acceleration=Acceleration(precision=made.precision)
+        )
         if pipeline.bundle_digest != receipt.bundle_digest:
             detail = f"this is bundle {pipeline.bundle_digest[:12]}, the receipt names "
             return _check(Outcome.FAILED, detail + receipt.bundle_digest[:12])
         try:
             again = _replay(pipeline, replay_request(receipt, photo))
-            same_machine = environment_of(pipeline.device) == receipt.environment
-            return _compare(receipt, edited, again, same_machine=same_machine)
+            here = environment_of(pipeline.device, precision=made.precision)
+            return _compare(receipt, edited, again, same_machine=here == made)
         except RequestError as error:
             return _check(Outcome.FAILED, f"the edit is refused when replayed: {error.detail}")
         except ValueError as error:
@@ -130,8 +135,8 @@ def _compare(receipt: Receipt, edited: bytes, again: bytes, *, same_machine: boo
     made = receipt.environment
     return _check(
         Outcome.UNPROVEN,
-        f"{detail}; the edit was made with {made.program}, torch {made.torch} on {made.device} "
-        f"({made.processor}), which rounds otherwise than this machine",
+        f"{detail}: it was made elsewhere, where numbers may be rounded otherwise (version "
+        f"{made.program}, torch {made.torch}, {made.device}, {made.processor})",
     )
 
 

@@ -40,18 +40,16 @@ def test_defaults_fill_what_is_left_open() -> None:
     assert _plan(**PAINT) == (t0, 50, "ddim", 0.4)
 
 
-def test_filling_starts_from_almost_pure_noise() -> None:
-    t0, _, _, strength = _plan()
-    assert strength == 1.0
-    assert t0 == SCHEDULE.timestep_for_strength(1.0)
+def test_filling_starts_from_almost_pure_noise_with_a_plan_of_its_own() -> None:
+    assert _plan() == (SCHEDULE.timestep_for_strength(1.0), 24, "ddpm", 1.0)
 
 
 def test_requested_values_win_over_defaults() -> None:
     assert _plan(strength=0.0, steps=7, sampler="dpmpp_2m") == (67, 7, "dpmpp_2m", 0.0)
     t0, steps, _, strength = _plan(timestep=200)
-    assert (t0, steps) == (200, 50)
+    assert (t0, steps) == (200, 24)
     assert strength == SCHEDULE.strength_for_timestep(200)
-    assert _plan(timestep=9)[:2] == (9, 9)
+    assert _plan(timestep=9)[:2] == _plan(timestep=9, **PAINT)[:2] == (9, 9)
 
 
 def test_paint_keeps_its_colors_the_less_the_stronger_the_edit_and_fills_keep_none() -> None:
@@ -68,7 +66,7 @@ def test_fills_are_resampled_and_paint_is_not_unless_asked() -> None:
     def resamples(**fields: Any) -> int:
         return _plans(**fields)[0][0].resamples
 
-    assert resamples() == 5
+    assert resamples() == 2
     assert resamples(**PAINT) == 1
     assert resamples(resamples=2) == resamples(**PAINT, resamples=2) == 2
 
@@ -86,18 +84,18 @@ def test_seeds_are_kept_or_drawn() -> None:
     assert len({_plans()[0][0].seed for _ in range(4)}) == 4
 
 
-def test_default_steps_leave_room_for_all_variations_of_a_fill() -> None:
-    plans, _ = _plans(variations=8)
-    assert [plan.steps * plan.resamples for plan in plans] == [125] * 8
-    assert _plans(variations=4)[0][0].steps == 50
+def test_default_steps_leave_room_for_all_variations() -> None:
+    plans, _ = _plans(variations=8, resamples=20)
+    assert [plan.steps * plan.resamples for plan in plans] == [120] * 8
+    assert [plan.steps for plan in _plans(variations=8)[0]] == [24] * 8
 
 
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"steps": 201}, "steps"),
+        ({"steps": 501}, "steps"),
         ({"steps": 51, "resamples": 20}, "resamples"),
-        ({"steps": 26, "variations": 8}, "variations"),
+        ({"steps": 63, "variations": 8}, "variations"),
     ],
 )
 def test_too_many_evaluations_are_refused(fields: dict[str, Any], named: str) -> None:

@@ -1,15 +1,18 @@
 """Bodies to requests: a multipart form or a JSON document, by the rules of the wire."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from neural_photo_editor.api.envelope import FILE_FIELDS, parse_row
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.image_opening import ImageLimits, check_image_header
 from neural_photo_editor.api.schema import Request
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 MAX_PARTS = 64
 MAX_TEXT_BYTES = 4096  # of one part that is no file
@@ -90,7 +93,7 @@ class _FormReader:
         self._value = bytearray()
         self._data = bytearray()
 
-    def callbacks(self) -> MultipartCallbacks:
+    def callbacks(self) -> "MultipartCallbacks":
         return {
             "on_part_begin": self._begin_part,
             "on_header_field": self._add_header,

@@ -28,6 +28,7 @@ from neural_photo_editor.api.schema import (
     SegmentResult,
     UpscaleResult,
 )
+from neural_photo_editor.cli.keys import add_keys_parser, run_keys
 from neural_photo_editor.cli.shards import EXIT_FILE, EXIT_OK, add_shards_parser, run_shards
 from neural_photo_editor.cli.verify import add_verify_parsers, run_verify
 from neural_photo_editor.common.regions import REGION_NAMES, colorize_labels
@@ -42,6 +43,8 @@ _FILE_SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     options = _parser().parse_args(arguments)
+    if options.command == "keys":
+        return run_keys(options)
     if options.command == "shards":
         return run_shards(options)
     if options.command in ("verify", "receipt-key"):
@@ -182,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=get_args(ImageFormat),
         help="default: as the output is called, else WebP for WebP and PNG for the rest",
     )
+    add_keys_parser(commands)
     add_shards_parser(commands)
     add_verify_parsers(commands)
     return parser

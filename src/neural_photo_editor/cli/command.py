@@ -29,6 +29,7 @@ from neural_photo_editor.api.schema import (
     UpscaleResult,
 )
 from neural_photo_editor.cli.keys import add_keys_parser, run_keys
+from neural_photo_editor.cli.registry import add_registry_parser, run_registry
 from neural_photo_editor.cli.shards import EXIT_FILE, EXIT_OK, add_shards_parser, run_shards
 from neural_photo_editor.cli.verify import add_verify_parsers, run_verify
 from neural_photo_editor.common.regions import REGION_NAMES, colorize_labels
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "keys":
         return run_keys(options)
+    if options.command == "registry":
+        return run_registry(options)
     if options.command == "shards":
         return run_shards(options)
     if options.command in ("verify", "receipt-key"):
@@ -187,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_keys_parser(commands)
     add_shards_parser(commands)
+    add_registry_parser(commands)
     add_verify_parsers(commands)
     return parser
 

@@ -1,6 +1,7 @@
 """Who is calling and what they may do: the seam to keys and quotas."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,19 +27,31 @@ ANONYMOUS = Principal("anonymous", OPERATIONS)
 
 
 class Authenticator(Protocol):
-    def authenticate(self, secret: str | None) -> Principal:
-        """Return whose secret this is; raises RequestError 401."""
+    def authenticate(self, secret: str | None, *, address: str | None = None) -> Principal:
+        """Return whose secret this is; raises RequestError 401, or 429 after too many of them.
+
+        Args:
+            address: whom failures are counted for; None: nobody.
+        """
 
 
 class Limiter(Protocol):
     def admit(self, principal: Principal, *, bytes: int) -> None:
         """Count one request of so many bytes; raises RequestError 429."""
 
+    def in_flight(self, principal: Principal) -> AbstractContextManager[None]:
+        """Count a request as being answered for a block; raises RequestError 429."""
+
 
 class NoKeys:
     """Stands in for a key store: everybody is anonymous and may do everything."""
 
-    def authenticate(self, secret: str | None) -> Principal:  # noqa: ARG002
+    def authenticate(
+        self,
+        secret: str | None,  # noqa: ARG002
+        *,
+        address: str | None = None,  # noqa: ARG002
+    ) -> Principal:
         return ANONYMOUS
 
 
@@ -47,6 +60,9 @@ class NoLimits:
 
     def admit(self, principal: Principal, *, bytes: int) -> None:
         pass
+
+    def in_flight(self, principal: Principal) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
 
 
 def authorize(principal: Principal, operation: str) -> None:

@@ -5,6 +5,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from serve.gateway.callers import Callers
 from serve.gateway.edits import edit_router
 from serve.gateway.forwarding import BUNDLE_HEADER, CHANNEL_HEADER, REQUEST_ID_HEADER
 from serve.gateway.health import health_router
@@ -33,8 +34,9 @@ def create_app(settings: GatewaySettings, service: EditService) -> FastAPI:
         "stays as uploaded.",
     )
     uploads = Uploads(settings, service.metrics)
-    app.include_router(edit_router(service, uploads, settings))
-    app.include_router(health_router(service, settings))
+    callers = Callers(service, settings.trusted_proxies)
+    app.include_router(edit_router(service, callers, uploads, settings))
+    app.include_router(health_router(service, callers, settings))
     install_error_handlers(app)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     if settings.cors_origins:

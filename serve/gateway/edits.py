@@ -10,7 +10,7 @@ from starlette.responses import Response
 from neural_photo_editor.api import schema
 from neural_photo_editor.api.envelope import Reply
 from neural_photo_editor.api.image_opening import ImageLimits
-from serve.gateway.access import secret_from
+from serve.gateway.callers import Callers
 from serve.gateway.disconnects import while_connected
 from serve.gateway.documentation import OPERATION_DOCS
 from serve.gateway.event_stream import EVENT_CONTENT_TYPE, EventStream
@@ -27,10 +27,17 @@ class EditEndpoint:
     """Reads, checks and answers the requests of one operation."""
 
     def __init__(
-        self, operation: str, service: EditService, uploads: Uploads, settings: GatewaySettings
+        self,
+        operation: str,
+        *,
+        service: EditService,
+        callers: Callers,
+        uploads: Uploads,
+        settings: GatewaySettings,
     ) -> None:
         self._operation = operation
         self._service = service
+        self._callers = callers
         self._uploads = uploads
         self._heartbeat_s = settings.heartbeat_s
         self._limits = ImageLimits(
@@ -41,8 +48,7 @@ class EditEndpoint:
         """Answer; what can be refused without the body is refused without it."""
         record = record_of(request)
         record.operation = self._operation
-        principal = self._service.authenticate(secret_from(request.headers))
-        record.key_id = principal.key_id
+        principal = self._callers.authenticate(request)
         size = self._uploads.check_head(request)
         self._service.admit(principal, self._operation, bytes=size)
         async with self._uploads.body(request) as body:
@@ -85,11 +91,15 @@ class EditEndpoint:
         return reply
 
 
-def edit_router(service: EditService, uploads: Uploads, settings: GatewaySettings) -> APIRouter:
+def edit_router(
+    service: EditService, callers: Callers, uploads: Uploads, settings: GatewaySettings
+) -> APIRouter:
     """Return the three operations."""
     router = APIRouter(prefix="/v1", tags=["images"])
     for operation, docs in OPERATION_DOCS.items():
-        endpoint = EditEndpoint(operation, service, uploads, settings)
+        endpoint = EditEndpoint(
+            operation, service=service, callers=callers, uploads=uploads, settings=settings
+        )
         router.add_api_route(
             f"/{operation}",
             endpoint.__call__,

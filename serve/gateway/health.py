@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 
 from neural_photo_editor.api import schema
 from neural_photo_editor.api.errors import RequestError
-from serve.gateway.access import secret_from
+from serve.gateway.callers import Callers
 from serve.gateway.documentation import problem_responses
 from serve.gateway.records import record_of
 from serve.gateway.service import EditService
@@ -26,7 +26,7 @@ def check_ready(service: EditService) -> None:
     raise RequestError(503, reason, field=None, remedy="ask again later", retry_after_s=1.0)
 
 
-def health_router(service: EditService, settings: GatewaySettings) -> APIRouter:
+def health_router(service: EditService, callers: Callers, settings: GatewaySettings) -> APIRouter:
     """Return the probes and the description of what is served."""
     router = APIRouter()
 
@@ -48,9 +48,8 @@ def health_router(service: EditService, settings: GatewaySettings) -> APIRouter:
     )
     async def info(request: Request) -> JSONResponse:
         """Tell limits, regions, bundles and what a request that is silent gets."""
-        record = record_of(request)
-        record.operation = "info"
-        record.key_id = service.authenticate(secret_from(request.headers)).key_id
+        record_of(request).operation = "info"
+        callers.authenticate(request)
         return JSONResponse(describe(service, settings))
 
     return router

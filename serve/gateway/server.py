@@ -18,9 +18,11 @@ from serve.gateway.access import Authenticator, Limiter, NoKeys, NoLimits
 from serve.gateway.app import create_app
 from serve.gateway.connections import guarded_protocol
 from serve.gateway.internal import create_internal_app
+from serve.gateway.keys import KeyStore
 from serve.gateway.logs import configure_logs
 from serve.gateway.metrics import GatewayMetrics
 from serve.gateway.pool import BackendPool
+from serve.gateway.quotas import DailyUsage, Limits
 from serve.gateway.service import EditService
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.tracing import create_tracing
@@ -50,6 +52,13 @@ def open_to_all(settings: GatewaySettings) -> Access:
             "leave it out, or listen at 127.0.0.1"
         )
     return Access(NoKeys(), NoLimits())
+
+
+def with_keys(settings: GatewaySettings) -> Access:
+    """Return access for those who have a key in the file of keys."""
+    keys = KeyStore(settings.keys_file)
+    usage = DailyUsage(settings.usage_file)
+    return Access(keys, Limits(keys.find, usage, retry_after_s=settings.retry_after_s))
 
 
 def run(settings: GatewaySettings, access: Access) -> None:

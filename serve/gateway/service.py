@@ -103,9 +103,9 @@ class EditService:
     ) -> None:
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    def authenticate(self, secret: str | None) -> Principal:
-        """Return whose key this is; raises RequestError 401."""
-        return self._keys.authenticate(secret)
+    def authenticate(self, secret: str | None, *, address: str | None = None) -> Principal:
+        """Return whose key this is; raises RequestError 401, or 429 after many from an address."""
+        return self._keys.authenticate(secret, address=address)
 
     def admit(self, principal: Principal, operation: str, *, bytes: int) -> None:
         """Check, before anything large is read or decoded, that a request may be sent.
@@ -144,7 +144,7 @@ class EditService:
 
         Raises:
             RequestError: whatever else the worker answered, and 503 (with ``retry_after_s``)
-                without room, 504 past the deadline.
+                without room, 429 with too many of the key in flight, 504 past the deadline.
         """
         authorize(principal, operation_of(request))
         timeout_s = self._settings.request_timeout_s
@@ -154,7 +154,7 @@ class EditService:
             request = request.model_copy(update={"seed": secrets.randbelow(_SEEDS)})
         form = await asyncio.to_thread(encode_form, request)
         job = _Job(form, request_id, deadline, on_progress)
-        task = asyncio.create_task(self._run(job, timeout_s), name=f"job {request_id}")
+        task = asyncio.create_task(self._run(job, principal, timeout_s), name=f"job {request_id}")
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -177,10 +177,11 @@ class EditService:
         self._background.add(background)
         background.add_done_callback(self._background.discard)
 
-    async def _run(self, job: _Job, timeout_s: float) -> Reply:
+    async def _run(self, job: _Job, principal: Principal, timeout_s: float) -> Reply:
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._run_until_answered(job)
+            with self._limits.in_flight(principal):
+                async with asyncio.timeout(timeout_s):
+                    return await self._run_until_answered(job)
         except TimeoutError:
             if job.backend is not None:
                 await cancel_job(job.backend, job.request_id)

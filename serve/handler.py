@@ -27,6 +27,9 @@ from neural_photo_editor.api.schema import (
 from neural_photo_editor.api.signing import SigningKey
 from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.editing.receipts import ReceiptSigner
+from neural_photo_editor.serving.edit_worker import EditWorker
+from neural_photo_editor.serving.options import ControlAddress, HandlerOptions
+from neural_photo_editor.serving.ticket import Ticket
 
 # Below max_response_size in config.properties: TorchServe ends a worker that answers more.
 MAX_REPLY_BYTES = 60 * 2**20
@@ -38,28 +41,41 @@ _logger = logging.getLogger("neural_photo_editor.serve.handler")
 class NeuralPhotoEditorHandler:
     """Serves one bundle; ready means that it has answered one request of each kind."""
 
-    pipeline: EditPipeline
+    worker: EditWorker
 
     def initialize(self, context: Any) -> None:
         """Load the bundle from the model's folder and warm up.
 
         Raises:
-            ValueError: the bundle is damaged, its parts disagree, or NPE_RECEIPT_KEY is no key.
+            ValueError: the bundle is damaged, its parts disagree, a setting is wrong, or
+                NPE_RECEIPT_KEY is no key.
+            OSError: the control server's address cannot be used.
             RuntimeError: the warm-up failed; the worker must not become ready.
         """
         properties = context.system_properties
-        options = (getattr(context, "model_yaml_config", None) or {}).get("handler", {})
+        model_config = getattr(context, "model_yaml_config", None) or {}
+        options = HandlerOptions.read(model_config)
+        address = ControlAddress.choose(options, os.environ)
         if "OMP_NUM_THREADS" not in os.environ:
-            threads = int(options.get("torch_threads", 1))
-            torch.set_num_threads(min(threads, os.cpu_count() or 1))
+            torch.set_num_threads(min(options.torch_threads, os.cpu_count() or 1))
         gpu = properties.get("gpu_id")
         device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
-        self.pipeline = EditPipeline.from_bundle(Path(properties["model_dir"]), device=device)
+        pipeline = EditPipeline.from_bundle(
+            Path(properties["model_dir"]),
+            device=device,
+            acceleration=options.acceleration,
+            max_batch_pixels=options.max_batch_pixels,
+        )
         if (key := SigningKey.from_environment()) is not None:
-            self.pipeline.sign_receipts = ReceiptSigner(key, device=device)
-        failed = [a for a in self.inference(_warm_up_requests()) if isinstance(a, RequestError)]
+            precision = options.acceleration.precision
+            pipeline.sign_receipts = ReceiptSigner(key, device=device, precision=precision)
+        failed = [a for a in pipeline.run(_warm_up_requests()) if isinstance(a, RequestError)]
         if failed:
             raise RuntimeError(f"the warm-up failed: {failed[0]}")
+        self.worker = EditWorker(pipeline, model_name=getattr(context, "model_name", ""))
+        if address is not None:
+            max_batch = int(model_config.get("batchSize", 1))
+            self.worker.serve_control(address, max_batch=max_batch)
 
     def preprocess(
         self, rows: Sequence[Mapping[str, Any]], context: Any
@@ -68,7 +84,8 @@ class NeuralPhotoEditorHandler:
         requests: list[Request | RequestError] = []
         for index, row in enumerate(rows):
             try:
-                requests.append(parse_row(row, content_type=_content_type(context, index)))
+                content_type = _headers(context, index).get("content-type", "")
+                requests.append(parse_row(row, content_type=content_type))
             except RequestError as error:
                 requests.append(error)
             except Exception:
@@ -76,17 +93,11 @@ class NeuralPhotoEditorHandler:
                 requests.append(internal_error())
         return requests
 
-    def inference(self, requests: Sequence[Request | RequestError]) -> list[Result | RequestError]:
-        """Answer the good requests together; if that fails, each alone."""
-        good = [request for request in requests if not isinstance(request, RequestError)]
-        try:
-            answers = iter(self.pipeline.run(good) if good else [])
-        except Exception:
-            _logger.exception("a batch of %d failed; trying one by one", len(good))
-            answers = iter([self._answer_alone(request) for request in good])
-        return [
-            request if isinstance(request, RequestError) else next(answers) for request in requests
-        ]
+    def inference(
+        self, requests: Sequence[Request | RequestError], tickets: Sequence[Ticket]
+    ) -> list[Result | RequestError]:
+        """Answer the requests, each within the limits of its ticket."""
+        return self.worker.answer(requests, tickets)
 
     def postprocess(
         self,
@@ -100,18 +111,13 @@ class NeuralPhotoEditorHandler:
 
     def handle(self, rows: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch; status and headers of each item go into the context."""
+        tickets = [Ticket.read(_headers(context, index)) for index in range(len(rows))]
         requests = self.preprocess(rows, context)
-        replies = self.postprocess(requests, self.inference(requests))
-        for index, reply in enumerate(replies):
+        replies = self.postprocess(requests, self.inference(requests, tickets))
+        for index, (request, reply) in enumerate(zip(requests, replies, strict=True)):
+            self.worker.count(request, reply.status)
             _set_head(context, index, reply)
         return [reply.body for reply in replies]
-
-    def _answer_alone(self, request: Request) -> Result | RequestError:
-        try:
-            return self.pipeline.run([request])[0]
-        except Exception:
-            _logger.exception("a request failed")
-            return internal_error()
 
 
 def _to_reply(request: Request | RequestError, answer: Result | RequestError) -> Reply:
@@ -130,10 +136,10 @@ def _to_reply(request: Request | RequestError, answer: Result | RequestError) ->
     )
 
 
-def _content_type(context: Any, index: int) -> str:
+def _headers(context: Any, index: int) -> dict[str, str]:
+    """Return a request's headers by lower-case name: TorchServe looks them up as they were sent."""
     headers = context.get_all_request_header(index) or {}
-    values = [str(value) for name, value in headers.items() if name.lower() == "content-type"]
-    return values[0] if values else ""
+    return {str(name).lower(): str(value) for name, value in headers.items()}
 
 
 def _set_head(context: Any, index: int, reply: Reply) -> None:

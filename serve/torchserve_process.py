@@ -67,6 +67,7 @@ class TorchServeProcess:
         self.log_dir = self.workdir / "logs"
         self.model = self.mar.stem
         self.port = port
+        self.control_port = 0
         self._ready_timeout_s = ready_timeout_s
         self._stop_grace_s = stop_grace_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,6 +89,11 @@ class TorchServeProcess:
         """Base address for clients; requests go to ``/predictions/MODEL`` below it."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def control_url(self) -> str:
+        """Base address of the worker's control server: previews, cancellation, metrics."""
+        return f"http://127.0.0.1:{self.control_port}"
+
     def start(self) -> Self:
         """Start, and return when every worker is ready; on failure nothing is left running."""
         assert self._process is None, "already started"
@@ -103,7 +109,7 @@ class TorchServeProcess:
                 self._process = subprocess.Popen(
                     command,
                     cwd=self.workdir,
-                    env=_environment(),
+                    env=_environment(control_port=self.control_port),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -171,7 +177,7 @@ class TorchServeProcess:
         return self._scratch / "management.sock"
 
     def _write_config(self, scratch: Path) -> Path:
-        inference, metrics, grpc_inference, grpc_management = _free_ports(4)
+        inference, metrics, grpc_inference, grpc_management, self.control_port = _free_ports(5)
         self.port = self.port or inference
         template = Template((HERE / "config.properties").read_text())
         config = self.workdir / "config.properties"
@@ -266,10 +272,12 @@ def _check_port_is_free(port: int) -> None:
             ) from error
 
 
-def _environment() -> dict[str, str]:
+def _environment(*, control_port: int) -> dict[str, str]:
     """Return our environment without the variables by which TorchServe would be reconfigured."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
     kept["PYTHONUNBUFFERED"] = "1"
+    kept["NPE_CONTROL_HOST"] = "127.0.0.1"
+    kept["NPE_CONTROL_PORT"] = str(control_port)
     return kept
 
 

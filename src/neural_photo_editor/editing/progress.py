@@ -58,8 +58,8 @@ def report_steps(
 ) -> OnStep:
     """Return what the sampler calls after each step of a batch.
 
-    Each job is asked whether it is still wanted, and its progress told. A callback that raises
-    fails its own request and no other.
+    The progress of each job is told, and it is asked whether it is still wanted. A callback that
+    raises fails its own request and no other.
 
     Args:
         jobs: the edits of the batch, each with as many places in it as it has variations.
@@ -72,10 +72,12 @@ def report_steps(
     def on_step(report: StepReport) -> list[int]:
         for job in jobs:
             rows = [row for row, item in enumerate(report.items) if owners[item] is job]
-            if rows and still_wanted(job) and on_progress is not None:
+            if rows and on_progress is not None:
                 total, crop = totals[job.position], job.prepared.crop
                 progress = EditProgress(report.step, total, report.x_0[rows], crop)
                 job.error = _refusal(on_progress, job, progress)
+            if rows and job.error is None:
+                still_wanted(job)
         return [item for item in report.items if owners[item].error is not None]
 
     return on_step

@@ -97,8 +97,8 @@ class ControlServer:
     def url(self) -> str:
         """Base address, once started."""
         assert self._server is not None, "not started"
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
+        host, port = str(self._server.server_address[0]), self._server.server_address[1]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def start(self) -> Self:
         """Listen, and answer from now on."""
@@ -121,6 +121,8 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(self, address: tuple[str, int], handler: Callable[..., Any]) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         self._free = BoundedSemaphore(_MAX_CONNECTIONS)
         super().__init__(address, handler)
 

@@ -1,11 +1,14 @@
 """The handler with a mock context: no item harms another, only clean text reaches TorchServe."""
 
 import json
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import torch
 
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import (
@@ -15,6 +18,10 @@ from neural_photo_editor.api.schema import (
     UpscaleMetadata,
     UpscaleResult,
 )
+from neural_photo_editor.artifacts.bundle import ServingDefaults
+from neural_photo_editor.editing.acceleration import Acceleration
+from neural_photo_editor.editing.network_time import NetworkTime
+from neural_photo_editor.serving.edit_worker import EditWorker
 from serve import handler as handler_module
 from serve.handler import NeuralPhotoEditorHandler
 
@@ -23,8 +30,9 @@ class MockContext:
     """The part of TorchServe's context that a handler sees."""
 
     def __init__(self, size: int, headers: dict[str, str] | None = None) -> None:
+        self.model_name = "editor"
         self.system_properties = {"model_dir": "/bundle", "gpu_id": None}
-        self.model_yaml_config = {"handler": {"torch_threads": 1}}
+        self.model_yaml_config: dict[str, Any] = {"handler": {"torch_threads": 1}}
         self.statuses: dict[int, tuple[int, str]] = {}
         self.headers: list[dict[str, str]] = [{} for _ in range(size)]
         self._request_headers = headers or {}
@@ -42,10 +50,20 @@ class MockContext:
 class EchoPipeline:
     """Answers with the photo; a photo of ``refuse`` is refused, one of ``crash`` raises."""
 
+    bundle_digest = "d" * 64
+    device = torch.device("cpu")
+    network_time = NetworkTime({}, device)
+    resolution = 32
+    licenses = ("CC0-1.0",)
+    defaults = ServingDefaults()
+
     def __init__(self) -> None:
         self.batches: list[list[bytes]] = []
 
-    def run(self, requests: Sequence[Request]) -> list[Result | RequestError]:
+    def planned_steps(self, request: Request) -> int:
+        return 0
+
+    def run(self, requests: Sequence[Request], *_: Any, **__: Any) -> list[Result | RequestError]:
         self.batches.append([request.photo for request in requests])
         return [self._answer(request.photo) for request in requests]
 
@@ -63,7 +81,7 @@ class EchoPipeline:
 @pytest.fixture
 def handler() -> NeuralPhotoEditorHandler:
     made = NeuralPhotoEditorHandler()
-    made.pipeline = EchoPipeline()  # type: ignore[assignment]
+    made.worker = EditWorker(EchoPipeline())  # type: ignore[arg-type]
     return made
 
 
@@ -82,7 +100,7 @@ def test_a_bad_request_does_not_fail_its_neighbors(handler: NeuralPhotoEditorHan
     assert context.headers[0]["content-type"] == "image/png"
     assert context.headers[1]["content-type"] == "application/problem+json"
     # The good ones went through the pipeline together.
-    assert handler.pipeline.batches == [[b"one", b"refuse", b"five"]]  # type: ignore[attr-defined]
+    assert handler.worker.pipeline.batches == [[b"one", b"refuse", b"five"]]  # type: ignore[attr-defined]
 
 
 def test_a_crash_fails_only_the_request_that_causes_it(handler: NeuralPhotoEditorHandler) -> None:
@@ -125,17 +143,64 @@ def test_the_content_type_header_is_found_in_any_case(handler: NeuralPhotoEditor
 
 def test_initialize_loads_the_bundle_and_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = EchoPipeline()
-    loaded: list[tuple[Path, str]] = []
+    loaded: list[dict[str, Any]] = []
 
-    def from_bundle(folder: Path, *, device: str) -> EchoPipeline:
-        loaded.append((folder, device))
+    def from_bundle(folder: Path, **options: Any) -> EchoPipeline:
+        loaded.append({"folder": folder, **options})
         return pipeline
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(handler_module.EditPipeline, "from_bundle", from_bundle)
-    NeuralPhotoEditorHandler().initialize(MockContext(0))
-    assert loaded == [(Path("/bundle"), "cpu")]
+    context = MockContext(0)
+    context.model_yaml_config["handler"] |= {"precision": "float32", "max_batch_pixels": 1000}
+    NeuralPhotoEditorHandler().initialize(context)
+    assert loaded == [
+        {
+            "folder": Path("/bundle"),
+            "device": "cpu",
+            "acceleration": Acceleration(precision="float32"),
+            "max_batch_pixels": 1000,
+        }
+    ]
     assert len(pipeline.batches[0]) == 3
+
+
+def test_the_control_server_answers_once_the_worker_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("NPE_CONTROL_PORT", str(port))
+    pipeline = EchoPipeline()
+    monkeypatch.setattr(handler_module.EditPipeline, "from_bundle", lambda folder, **_: pipeline)
+    handler, context = NeuralPhotoEditorHandler(), MockContext(1)
+    context.model_yaml_config["batchSize"] = 4
+    handler.initialize(context)
+    ready = httpx.get(f"http://127.0.0.1:{port}/ready").json()
+    assert ready["bundle_digest"] == "d" * 64
+    assert (ready["resolution"], ready["max_batch"], ready["licenses"]) == (32, 4, ["CC0-1.0"])
+    assert ready["defaults"]["max_pixels"] == 36_000_000
+    handler.handle([row(b"one")], context)
+    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    assert 'npe_worker_requests_total{operation="upscale",status="200"} 1.0' in metrics
+    assert f'npe_model_info{{bundle_digest="{"d" * 64}",model_name="editor"}} 1.0' in metrics
+
+
+def test_a_wrong_setting_is_refused_before_anything_is_loaded() -> None:
+    context = MockContext(0)
+    context.model_yaml_config["handler"]["precision"] = "float16"
+    with pytest.raises(ValueError, match=r"handler\.precision"):
+        NeuralPhotoEditorHandler().initialize(context)
+
+
+def test_headers_of_a_request_reach_the_worker(handler: NeuralPhotoEditorHandler) -> None:
+    job_id = "ab" * 16
+    handler.worker.jobs.cancel(job_id)
+    with handler.worker.jobs.listen(job_id) as stream:
+        handler.handle([row(b"one")], MockContext(1, headers={"x-NPE-request-ID": job_id}))
+        assert stream.ended
 
 
 def test_a_failed_warm_up_keeps_the_worker_from_becoming_ready(
@@ -146,7 +211,7 @@ def test_a_failed_warm_up_keeps_the_worker_from_becoming_ready(
             return RequestError(500, "no edit today", field=None, remedy="none")
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(handler_module.EditPipeline, "from_bundle", lambda folder, device: Broken())
+    monkeypatch.setattr(handler_module.EditPipeline, "from_bundle", lambda folder, **_: Broken())
     with pytest.raises(RuntimeError, match="no edit today"):
         NeuralPhotoEditorHandler().initialize(MockContext(0))
 

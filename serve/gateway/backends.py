@@ -67,7 +67,7 @@ class Backend:
         self._lost_at = -math.inf
         self._poll_s = poll_s
         self._on_change = on_change
-        self._look_now = asyncio.Event()
+        self._suspected = False
         # No time limit on reading: the caller has a deadline. No proxies: these are our own.
         timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
@@ -105,9 +105,9 @@ class Backend:
         return 0.0 if self.ready else time.monotonic() - self._lost_at
 
     def suspect(self) -> None:
-        """Note that a request failed here: not ready until it has been seen to be."""
+        """Note that a request failed here: not ready until the next look says so."""
+        self._suspected = True
         self._set_ready(False)
-        self._look_now.set()
 
     async def close(self) -> None:
         """Stop polling and close the connections."""
@@ -128,10 +128,13 @@ class Backend:
     async def _poll(self) -> None:
         slow = 0
         while True:
+            self._suspected = False
             try:
                 reply = await self.control.get("/ready", timeout=_READY_TIMEOUT_S)
                 slow = 0
-                self._note(reply)
+                # What was said before a request failed no longer counts.
+                if not self._suspected:
+                    self._note(reply)
             except httpx.TimeoutException:
                 slow += 1
                 if slow >= _PATIENCE:
@@ -139,12 +142,7 @@ class Backend:
             except httpx.HTTPError:
                 slow = 0
                 self._set_ready(False)
-            self._look_now.clear()
-            try:
-                async with asyncio.timeout(self._poll_s):
-                    await self._look_now.wait()
-            except TimeoutError:
-                pass
+            await asyncio.sleep(self._poll_s)
 
     def _note(self, reply: httpx.Response) -> None:
         try:

@@ -48,7 +48,7 @@ class GatewaySettings(BaseModel):
     max_in_flight: Count = 64
     batches_in_flight: Count = 2
     max_attempts: Count = 4
-    retry_after_s: Seconds = 1.0
+    retry_after_s: Seconds = 2.0
 
     # Input.
     max_request_bytes: Count = 32 * 2**20 - 2**16

@@ -67,6 +67,7 @@ class SmallBackend:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ready = False  # A connection that is open outlives its server.
         self.release.set()
         self._server.shutdown()
         self._server.server_close()

@@ -1,7 +1,6 @@
 """Making an edit again from its receipt, its photo and its bundle, and comparing the bytes."""
 
 import hashlib
-import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -19,38 +18,38 @@ from neural_photo_editor.api.receipt import FileRecord, Receipt, decode_content
 from neural_photo_editor.api.schema import EditRequest
 from neural_photo_editor.api.validation import validate_request
 from neural_photo_editor.api.verification import Check, Outcome
+from neural_photo_editor.artifacts.archive import verify_archive
+from neural_photo_editor.artifacts.bundle_spec import BUNDLE_NAME
 from neural_photo_editor.editing.acceleration import Acceleration
 from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.editing.receipts import environment_of
 
 NAME = "replay"
 
-_BUNDLE_FILES = re.compile(r"bundle\.json|artifacts/[a-z]{1,40}/[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
-
 
 @contextmanager
 def unpacked_bundle(path: Path) -> Iterator[Path]:
     """Yield the folder of an unpacked bundle: ``path``, or what its ``.mar`` holds, for a while.
 
+    Args:
+        path: such a folder, an archive, or a folder with one archive, such as a version in the
+            registry.
+
     Raises:
-        ValueError: the file is no ``.mar`` of this project; nothing of it is unpacked then.
+        ValueError: the archive is none of a bundle, or damaged; nothing of it is unpacked then.
     """
     archives = list(path.glob("*.mar"))
     if path.is_dir() and ((path / "artifacts").is_dir() or len(archives) != 1):
         yield path
         return
     archive_path = archives[0] if archives else path
+    verify_archive(archive_path)
     with tempfile.TemporaryDirectory(prefix="npe-bundle-") as folder:
-        try:
-            with zipfile.ZipFile(archive_path) as archive:
-                for entry in archive.infolist():
-                    if not _BUNDLE_FILES.fullmatch(entry.filename):
-                        continue  # The handler, say, which is not run here.
-                    if entry.compress_type != zipfile.ZIP_STORED:
-                        raise ValueError(f"{archive_path} is compressed: this is no bundle")
-                    archive.extract(entry, folder)
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{archive_path} is no bundle: {error}") from None
+        with zipfile.ZipFile(archive_path) as archive:
+            names = archive.namelist()
+            # The handler beside them is not run here.
+            wanted = [name for name in names if name.startswith(("artifacts/", BUNDLE_NAME))]
+            archive.extractall(folder, wanted)
         yield Path(folder)
 
 

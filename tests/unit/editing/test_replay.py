@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from neural_photo_editor.api.codec import decode_photo, encode_png
@@ -15,9 +16,11 @@ from neural_photo_editor.api.receipt import Receipt, canonical_json, read_receip
 from neural_photo_editor.api.schema import EditRequest, EditResult, SegmentRequest, SegmentResult
 from neural_photo_editor.api.verification import Outcome
 from neural_photo_editor.artifacts.bundle import ServingDefaults, build_bundle
+from neural_photo_editor.editing.acceleration import Acceleration
 from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.editing.receipts import ReceiptSigner
 from neural_photo_editor.editing.replay import check_replay, replay_request, unpacked_bundle
+from neural_photo_editor.networks.inference import native_dtype
 from tests.unit.api.signed_edits import HEIGHT, KEY, MASK, WIDTH, make_upload
 from tests.unit.editing.staged_bundle import staged_bundle
 from tests.unit.editing.tiny_pipeline import mask_png
@@ -108,6 +111,22 @@ def test_an_edit_of_regions_comes_out_again(served: Served) -> None:
     receipt = read_receipt(canonical_json(result.receipt))
     assert receipt.mask.source == "regions"
     assert served.replay(receipt, photo, result.image) is OK
+
+
+def test_the_precision_travels(served: Served) -> None:
+    pipeline = EditPipeline.from_bundle(
+        served.bundle, acceleration=Acceleration(precision="float32")
+    )
+    pipeline.sign_receipts = ReceiptSigner(KEY, precision="float32")
+    request = served.requests["as-webp"]
+    (result,) = pipeline.run([request])
+    assert isinstance(result, EditResult), result
+    receipt = read_receipt(canonical_json(result.receipt))
+    assert served.replay(receipt, request.photo, result.image) is OK
+    if native_dtype() != torch.float32:
+        environment = receipt.environment.model_copy(update={"precision": "auto"})
+        wrong = receipt.model_copy(update={"environment": environment})
+        assert served.replay(wrong, request.photo, result.image) is FAILED
 
 
 CHANGES: dict[str, Callable[[Receipt], Receipt]] = {
@@ -222,5 +241,5 @@ def test_an_archive_is_as_good_as_a_folder(served: Served, tmp_path: Path) -> No
     with unpacked_bundle(served.bundle) as folder:
         assert folder == served.bundle
     archive.write_bytes(b"PK\x03\x04 not really")
-    with pytest.raises(ValueError, match="no bundle"), unpacked_bundle(archive):
+    with pytest.raises(ValueError, match="no whole archive"), unpacked_bundle(archive):
         pass

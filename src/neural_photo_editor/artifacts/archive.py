@@ -58,9 +58,9 @@ def publish_bundle(registry: Path | str, archive: Path, *, name: str = MODEL_NAM
     staged = registries.staging_folder(registry)
     try:
         shutil.copyfile(archive, staged / ARCHIVE_NAME)
-        spec, description, spec_files = _inspect(staged / ARCHIVE_NAME)
+        spec, description, lineage = _inspect(staged / ARCHIVE_NAME)
         (staged / BUNDLE_NAME).write_bytes(description)
-        (staged / LINEAGE_NAME).write_bytes(bundle_lineage(spec, spec_files).to_bytes())
+        (staged / LINEAGE_NAME).write_bytes(lineage.to_bytes())
         write_sums(staged)
         version = registries.publish(registry, name, staged)
     finally:
@@ -83,8 +83,7 @@ def read_bundle(registry: Path | str, reference: str) -> tuple[BundleSpec, Linea
     spec = BundleSpec.parse(files[BUNDLE_NAME], source=f"{where}/{BUNDLE_NAME}")
     source = f"{where}/{LINEAGE_NAME}"
     lineage = Lineage.parse(files[LINEAGE_NAME], bundle=spec, source=source)
-    licenses = {kind: part.provenance.licenses for kind, part in lineage.parts.items()}
-    return spec.with_licenses(licenses), lineage
+    return spec.with_licenses(lineage.licenses()), lineage
 
 
 def fetch_bundle(registry: Path | str, reference: str, folder: Path) -> Path:
@@ -125,8 +124,8 @@ def fetch_bundle(registry: Path | str, reference: str, folder: Path) -> Path:
     return folder / ARCHIVE_NAME
 
 
-def _inspect(archive: Path) -> tuple[BundleSpec, bytes, dict[Kind, bytes]]:
-    """Return the description, its bytes, and the bytes of each ``spec.json``, all verified."""
+def _inspect(archive: Path) -> tuple[BundleSpec, bytes, Lineage]:
+    """Return the description, its bytes and the lineage, after verifying every member of a part."""
     try:
         with zipfile.ZipFile(archive) as content:
             members = _members(content, archive)
@@ -141,7 +140,8 @@ def _inspect(archive: Path) -> tuple[BundleSpec, bytes, dict[Kind, bytes]]:
         raise ValueError(f"{archive} is no whole archive: copy it again ({error})") from error
     parts = {name.split("/")[1] for name in members if name.startswith("artifacts/")}
     check_same(f"artifacts of {archive}", sorted(parts), sorted(KINDS))
-    return spec, description, spec_files
+    lineage = bundle_lineage(spec, spec_files)
+    return spec.with_licenses(lineage.licenses()), description, lineage
 
 
 def _members(content: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:

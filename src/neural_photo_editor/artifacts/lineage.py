@@ -63,6 +63,10 @@ class Lineage(_Model):
     bundle_digest: str
     parts: dict[Kind, ArtifactLineage]
 
+    def licenses(self) -> dict[Kind, tuple[str, ...]]:
+        """Return the licenses of each part."""
+        return {kind: part.provenance.licenses for kind, part in self.parts.items()}
+
     def to_bytes(self) -> bytes:
         """Return the file's content; equal lineages give equal bytes."""
         return canonical_json(self.model_dump(mode="json")) + b"\n"

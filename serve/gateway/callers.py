@@ -25,7 +25,7 @@ class Callers:
         """Return whose key a request brings, and note it; raises RequestError 401 or 429."""
         address = caller_address(
             request.client.host if request.client else None,
-            request.headers.get("x-forwarded-for"),
+            ",".join(request.headers.getlist("x-forwarded-for")),
             self._trusted_proxies,
         )
         principal = self._service.authenticate(secret_from(request.headers), address=address)

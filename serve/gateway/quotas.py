@@ -17,6 +17,13 @@ logger = logging.getLogger(__name__)
 
 _DAY_S = 86400
 _LOCK_TIMEOUT_S = 1.0
+_PREPARE = (
+    # A count costs no disk flush; a power cut may lose the last ones, and nothing else.
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",
+    "CREATE TABLE IF NOT EXISTS usage (key_id TEXT, day INTEGER, requests INTEGER NOT NULL,"
+    " PRIMARY KEY (key_id, day)) WITHOUT ROWID",
+)
 
 
 class DailyUsage:
@@ -24,22 +31,26 @@ class DailyUsage:
 
     Gateways on one host may share the file and then count together. If it fails the failure is
     logged and requests pass: the limits by the minute still hold.
+
+    Raises:
+        ValueError: the file cannot be made or is none of ours; the message says what to do.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # One thread at a time uses it: the event loop's.
-        self._database = sqlite3.connect(
-            path, isolation_level=None, timeout=_LOCK_TIMEOUT_S, check_same_thread=False
-        )
-        # A count costs no disk flush; a power cut may lose the last ones, and nothing else.
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=NORMAL")
-        self._database.execute(
-            "CREATE TABLE IF NOT EXISTS usage (key_id TEXT, day INTEGER, requests INTEGER NOT NULL,"
-            " PRIMARY KEY (key_id, day)) WITHOUT ROWID"
-        )
         self._today = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # One thread at a time uses it: the event loop's.
+            self._database = sqlite3.connect(
+                path, isolation_level=None, timeout=_LOCK_TIMEOUT_S, check_same_thread=False
+            )
+            for statement in _PREPARE:
+                self._database.execute(statement)
+        except (OSError, sqlite3.Error) as error:
+            raise ValueError(
+                f"usage_file: {path} cannot be used ({error}): name a file that this user may "
+                "write, or delete a broken one"
+            ) from None
 
     def add(self, key_id: str, day: int, *, at_most: int) -> bool:
         """Count one more request of a key; returns False, and counts nothing, beyond the limit."""

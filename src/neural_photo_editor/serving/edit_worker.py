@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from neural_photo_editor.api.envelope import operation_of
 from neural_photo_editor.api.errors import RequestError, internal_error
 from neural_photo_editor.api.schema import Request, Result
+from neural_photo_editor.api.signing import public_key_info
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.editing.progress import EditProgress, canceled_error
@@ -65,6 +66,7 @@ class EditWorker:
             "max_batch": max_batch,
             "licenses": list(self.pipeline.licenses),
             "defaults": self.pipeline.defaults.model_dump(mode="json"),
+            "receipt_key": public_key_info(),
         }
         return ControlServer(
             self.jobs,

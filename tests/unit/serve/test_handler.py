@@ -173,6 +173,7 @@ def test_the_control_server_answers_once_the_worker_can(
         port = probe.getsockname()[1]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("NPE_CONTROL_PORT", str(port))
+    monkeypatch.delenv("NPE_RECEIPT_KEY", raising=False)
     pipeline = EchoPipeline()
     monkeypatch.setattr(handler_module.EditPipeline, "from_bundle", lambda folder, **_: pipeline)
     handler, context = NeuralPhotoEditorHandler(), MockContext(1)
@@ -182,6 +183,7 @@ def test_the_control_server_answers_once_the_worker_can(
     assert ready["bundle_digest"] == "d" * 64
     assert (ready["resolution"], ready["max_batch"], ready["licenses"]) == (32, 4, ["CC0-1.0"])
     assert ready["defaults"]["max_pixels"] == 36_000_000
+    assert ready["receipt_key"] is None
     handler.handle([row(b"one")], context)
     metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     assert 'npe_worker_requests_total{operation="upscale",status="200"} 1.0' in metrics

@@ -6,6 +6,7 @@ was sent. So after a refusal the rest of the body is read and forgotten, for a w
 
 import asyncio
 import contextlib
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,11 +36,14 @@ class LingeringMiddleware:
             return message
 
         async def send_first(message: Message) -> None:
+            nonlocal unread
             if not unread:
                 await send(message)
             elif message["type"] == "http.response.start":
-                if not _is_small(Headers(scope=scope)):
+                too_slow = message["status"] == HTTPStatus.REQUEST_TIMEOUT
+                if too_slow or not _is_small(Headers(scope=scope)):
                     MutableHeaders(scope=message)["Connection"] = "close"
+                unread = not too_slow  # It was waited for long enough.
                 await send(message)
             elif message.get("more_body", False):
                 await send(message)

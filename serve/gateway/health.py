@@ -56,8 +56,9 @@ def health_router(service: EditService, callers: Callers, settings: GatewaySetti
 
 
 def describe(service: EditService, settings: GatewaySettings) -> dict[str, Any]:
-    """Return limits, regions, and of each bundle in production what its backends say of it."""
+    """Return limits, regions, keys of receipts, and what the backends say of each bundle."""
     bundles = {backend.bundle_digest: backend.info for backend in service.pool.production()}
+    keys = [backend.info.get("receipt_key") for backend in service.pool.production()]
     names = ("bundle_digest", "resolution", "licenses", "defaults")
     return {
         "limits": {
@@ -73,4 +74,5 @@ def describe(service: EditService, settings: GatewaySettings) -> dict[str, Any]:
         "bundles": [
             {name: info[name] for name in names if name in info} for info in bundles.values()
         ],
+        "receipt_keys": list({key["key_id"]: key for key in keys if key is not None}.values()),
     }

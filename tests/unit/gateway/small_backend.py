@@ -90,6 +90,7 @@ def _handler(backend: SmallBackend) -> type[BaseHTTPRequestHandler]:
                     "resolution": 64,
                     "licenses": ["MIT"],
                     "defaults": {"steps": 50},
+                    "receipt_key": {"key_id": "k", "public_key": "p"},
                 }
                 self._send(Reply(200, "OK", {}, json.dumps(info).encode()))
             elif self.path.endswith("/events"):

@@ -309,6 +309,7 @@ def test_info_tells_limits_and_bundles(tmp_path: Path) -> None:
                 "defaults": {"steps": 50},
             }
         ]  # fmt: skip
+        assert info["receipt_keys"] == [{"key_id": "k", "public_key": "p"}]
 
     run(tmp_path, case)
 

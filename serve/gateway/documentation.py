@@ -114,6 +114,8 @@ def _answer(operation: str) -> dict[str, Any]:
                 "image": {"type": "string", "contentEncoding": "base64"},
                 "images": {"type": "array", "items": {"type": "string"}},
                 "metadata": {"type": "object"},
+                "receipt": {"type": "object"},
+                "receipts": {"type": "array", "items": {"type": "object"}},
             },
         }
     }

@@ -36,7 +36,7 @@ class KeyStore:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._path = path
-        self._attempts = attempts or FailedAttempts()
+        self._attempts = FailedAttempts() if attempts is None else attempts
         self._clock = clock
         self._keys: dict[str, ApiKey] = {}
         self._seen: tuple[int, int, int] | None = None

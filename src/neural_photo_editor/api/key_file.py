@@ -224,7 +224,8 @@ def _new_text(key_id: str) -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    # Not the input: it may be a secret that somebody put into the wrong place.
+    # Nothing of the input, unknown names included: a secret may be in the wrong place.
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "document"
+    place = first["loc"][:-1] if first["type"] == "extra_forbidden" else first["loc"]
+    where = ".".join(str(part) for part in place) or "document"
     return f"{where}: {first['msg']}"

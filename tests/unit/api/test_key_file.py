@@ -196,7 +196,7 @@ def _document(*changes: tuple[str, object]) -> str:
         ("", "document"),
         ('{"version": 1, "keys": [', "document"),
         ('{"version": 2, "keys": []}', "version"),
-        (_document(("secret", "npe_abc")), r"keys\.0\.secret"),
+        (_document(("hunter2", "npe_abc")), r"keys\.0: Extra"),
         (_document(("secrets", [])), r"keys\.0\.secrets"),
         (_document(("secrets", [{"sha256": "hunter2"}])), r"keys\.0\.secrets\.0\.sha256"),
         (_document(("created", "2030-01-01T00:00:00")), r"keys\.0\.created"),

@@ -29,6 +29,7 @@ from neural_photo_editor.evaluation.edit_cases import (
     EditCase,
     filled_cases,
 )
+from neural_photo_editor.metrics.edit_quality import seam
 from neural_photo_editor.metrics.feature_distance import (
     feature_maps,
     frechet_distance,
@@ -76,6 +77,33 @@ def spread_of_ratio(
         ratios.append(distances[0] / distances[1])
     low, high = np.percentile(ratios, [5, 95])
     return {"kernel_ratio_p05": float(low), "kernel_ratio_p95": float(high)}
+
+
+def spread_of_differences(
+    cases: Sequence[EditCase], ours: Sequence[Sequence[Photo]], theirs: Sequence[Photo]
+) -> dict[str, tuple[float, float]]:
+    """Return the 5th and 95th percentile of ours - theirs, over portraits drawn with replacement.
+
+    Ours are several draws of the same edits, whose measures are averaged.
+    """
+    draws = [*ours, theirs]
+    seams = np.array(
+        [[seam(c.photo, p, c.mask) for c, p in zip(cases, draw, strict=True)] for draw in draws]
+    )
+    seen = [edited_features(cases, draw) for draw in draws]
+    real, regions = real_features(), real_region_features(cases)
+    rng = numpy_generator("bootstrap of differences", len(cases))
+    differences = []
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(0, len(cases), len(cases))
+        values = []
+        for own, (whole, inside) in zip(seams, seen, strict=True):
+            distances = kernel_distance(whole[drawn], real), kernel_distance(inside[drawn], regions)
+            values.append([own[drawn].mean(), *distances])
+        differences.append(np.mean(values[:-1], axis=0) - values[-1])
+    low, high = np.percentile(differences, [5, 95], axis=0)
+    names = ("seam", "kernel_distance", "region_kernel")
+    return {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
 
 
 def edited_features(cases: Sequence[EditCase], pictures: Sequence[Photo]) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """The slow part of benchmarks/editing.py: make the edits it measures, and keep them.
 
     python benchmarks/editing_runs.py paint      # 200 painted edits by every painter: half an hour
-    python benchmarks/editing_runs.py fill       # 24 fills by ours and by RePaint: half an hour
+    python benchmarks/editing_runs.py fill       # 24 fills by ours and by RePaint: an hour
     python benchmarks/editing_runs.py paint --only ours_dpmpp_2m_20
 
 Works with the demo's denoiser (64 pixels, T = 500). Results lie in batches under
@@ -10,15 +10,20 @@ stopped at any time. Every file holds the edited pictures, the network calls of 
 seconds of the batch; the methods take turns at each batch, in one process and one thread.
 
 The painted edits start at t0 = 300. "original" is the formula of SDEdit and RePaint as it stands:
-ancestral steps through every timestep, white noise. Fills start at t0 = 475 from the photo, as the
-editor does, and ("_erased") with the hidden pixels gray. "repaint" is diffusers' RePaintPipeline
-with its defaults: 250 of the 500 timesteps, jumps of 10 steps, each 10 times, eta 0.
+ancestral steps through every timestep, white noise.
+
+Fills are made as the editor serves them, from strength 1 (t0 = 478), with the network prepared for
+inference and FILL_SEEDS seeds; "ddpm_24x2" is 24 ancestral steps, each walked twice. Kept is the
+model's last estimate of the whole square, the surroundings included, for the checks to blend. They
+start from the photo; "_erased" with the hidden pixels gray. "repaint" is diffusers'
+RePaintPipeline with its defaults and one seed: 250 of the 500 timesteps, jumps of 10 steps, each 10
+times, eta 0.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,10 +36,12 @@ from torch import Tensor, nn
 from neural_photo_editor.artifacts.load import load_artifact
 from neural_photo_editor.artifacts.registry import resolve
 from neural_photo_editor.diffusion.edit_plan import EditPlan, SamplerName
-from neural_photo_editor.diffusion.masked_editing import masked_edit
+from neural_photo_editor.diffusion.masked_editing import StepReport, masked_edit
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.evaluation.edit_cases import EditCase, filled_cases, painted_cases
 from neural_photo_editor.imaging.value_range import to_model_range, to_uint8
+from neural_photo_editor.networks.denoising_unet import DenoisingUNet
+from neural_photo_editor.networks.inference import native_dtype, prepare_for_inference
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RUNS = REPOSITORY / "outputs" / "benchmarks" / "editing" / "runs"
@@ -44,24 +51,35 @@ SERIES = 20  # The demo's series of portraits to edit; the training photos are o
 RESOLUTION = 64
 BATCH_SIZE = 8
 NUM_CASES = {"paint": 200, "fill": 24}
-PAINT_T0, FILL_T0 = 300, 475
+PAINT_T0, FILL_T0 = 300, 478  # Fills at the default strength of 1.
+FILL_SEEDS = 5
+FILL_PLANS: dict[str, tuple[SamplerName, int, int]] = {
+    "ddpm_24x2": ("ddpm", 24, 2),
+    "ddpm_16x3": ("ddpm", 16, 3),
+    "ddim_24x2": ("ddim", 24, 2),
+    "dpmpp_2m_16x3": ("dpmpp_2m", 16, 3),
+}
+"""Sampler, steps and resamples: 46 or 47 calls, a fiftieth of RePaint's at most."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to edit: (cases) -> (pictures uint8 (N, H, W, 3), network calls per item)."""
+    """A way to edit: (cases) -> (pictures uint8 (N, ..., H, W, 3), network calls per item)."""
 
     name: str
     edit: Callable[[Sequence[EditCase]], tuple[NDArray[np.uint8], int]]
 
 
 class Editor:
-    """The demo's denoiser behind the project's sampler."""
+    """The demo's denoiser, plain or as it is served, behind the project's sampler."""
 
-    def __init__(self, registry: Path) -> None:
+    def __init__(self, registry: Path, *, served: bool = False) -> None:
         artifact = load_artifact(resolve(registry, "demo_ddpm@latest"))
         assert artifact.spec.schedule is not None
         self.denoiser = artifact.network
+        if served:
+            assert isinstance(artifact.network, DenoisingUNet)
+            self.denoiser = prepare_for_inference(artifact.network, dtype=native_dtype())
         self.schedule = NoiseSchedule.from_spec(artifact.spec.schedule)
 
     def edit(
@@ -75,6 +93,7 @@ class Editor:
         resamples: int = 1,
         eta: float = 0.0,
         erase: bool = False,
+        whole_estimate: bool = False,
     ) -> tuple[NDArray[np.uint8], int]:
         plans = [
             EditPlan(
@@ -92,7 +111,7 @@ class Editor:
         u_0 = to_batch([case.painted for case in cases])
         if erase:
             u_0 = torch.where(mask, 0.0, u_0)
-        calls: list[int] = []
+        reports: list[StepReport] = []
         result = masked_edit(
             self.denoiser,
             u_0,
@@ -100,9 +119,11 @@ class Editor:
             mask=mask,
             plans=plans,
             schedule=self.schedule,
-            on_step=lambda report: calls.append(report.step),
+            on_step=reports.append,
         )
-        return to_uint8(result).permute(0, 2, 3, 1).numpy(), calls[-1]
+        if whole_estimate:  # Equal to the result inside the mask.
+            result = reports[-1].x_0
+        return to_uint8(result).permute(0, 2, 3, 1).numpy(), reports[-1].step
 
     def served_fidelity(self, t0: int) -> float:
         """The color fidelity the editor chooses for a painted edit, see editing.preparation."""
@@ -137,17 +158,32 @@ def paint_methods(editor: Editor) -> list[Method]:
     return methods
 
 
-def fill_methods(editor: Editor) -> list[Method]:
-    def method(name: str, **plan: Any) -> Method:
-        return Method(name, lambda cases: editor.edit(cases, t0=FILL_T0, resamples=5, **plan))
+def fill_methods(registry: Path) -> list[Method]:
+    plain, served = Editor(registry), Editor(registry, served=True)
 
-    methods = []
-    for sampler in ("ddim", "dpmpp_2m"):
-        # 10 steps, 9 of them walked four times more: 46 calls.
-        methods.append(method(f"ours_{sampler}", steps=10, sampler=sampler))
-        methods.append(method(f"ours_{sampler}_erased", steps=10, sampler=sampler, erase=True))
-    repaint = RePaint(editor.denoiser, editor.schedule)
-    return [*methods, Method("repaint", repaint.edit)]
+    def method(name: str, *, erase: bool = False) -> Method:
+        sampler, steps, resamples = FILL_PLANS[name]
+
+        def edit(cases: Sequence[EditCase]) -> tuple[NDArray[np.uint8], int]:
+            draws = [
+                served.edit(
+                    [replace(case, index=case.index + 10_000 * number) for case in cases],
+                    t0=FILL_T0,
+                    steps=steps,
+                    sampler=sampler,
+                    resamples=resamples,
+                    erase=erase,
+                    whole_estimate=True,
+                )
+                for number in range(FILL_SEEDS)
+            ]
+            return np.stack([pictures for pictures, _ in draws], axis=1), draws[0][1]
+
+        return Method(f"{name}_erased" if erase else name, edit)
+
+    methods = [method(name) for name in FILL_PLANS]
+    repaint = RePaint(plain.denoiser, plain.schedule)
+    return [*methods, method("ddpm_24x2", erase=True), Method("repaint", repaint.edit)]
 
 
 class RePaint:
@@ -232,8 +268,10 @@ def main() -> None:
     parser.add_argument("--registry", type=Path, default=REGISTRY)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    editor = Editor(args.registry)
-    methods = paint_methods(editor) if args.part == "paint" else fill_methods(editor)
+    if args.part == "paint":
+        methods = paint_methods(Editor(args.registry))
+    else:
+        methods = fill_methods(args.registry)
     if args.only:
         methods = [method for method in methods if method.name in args.only]
     cases = cases_of(args.part, args.count or NUM_CASES[args.part])

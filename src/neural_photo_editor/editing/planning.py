@@ -20,10 +20,10 @@ from neural_photo_editor.diffusion.schedule import NoiseSchedule
 FILL_STRENGTH = 1.0
 """Default strength without paint: what the mask covers is to be replaced, not kept."""
 
-FILL_SAMPLER: SamplerName = "ddpm"
+FILL_SAMPLER: SamplerName = "ddim"
 FILL_STEPS, FILL_RESAMPLES = 24, 2
 """Defaults without paint, 47 network calls. Nothing but the surroundings says what fits, so steps
-are repeated; of the plans as long, this one's fills look most like real ones, see the benchmarks."""
+are repeated; of the plans as long that were tried, fills look most real, see docs/benchmarks.md."""
 
 TRANSFER_STRENGTH = 0.5
 """Up to here recoloring keeps the photo's own detail: a stronger edit is to draw new detail."""

@@ -203,7 +203,7 @@ def test_the_receipt_makes_the_same_edit_again() -> None:
     receipt = first.metadata
     assert receipt.bundle_digest == "abc123"
     assert (receipt.width, receipt.height) == (72, 96)
-    assert (receipt.sampler, receipt.steps) == ("ddpm", 24)
+    assert (receipt.sampler, receipt.steps) == ("ddim", 24)
     assert receipt.strength == 1.0
     assert receipt.crop == (0, 12, 72, 84)
     assert set(receipt.timings_ms) == {

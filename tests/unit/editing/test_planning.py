@@ -18,7 +18,7 @@ from neural_photo_editor.editing.planning import (
 )
 
 SCHEDULE = NoiseSchedule.linear()
-DEFAULTS = ServingDefaults(sampler="ddim", steps=50, strength=0.4)
+DEFAULTS = ServingDefaults(sampler="dpmpp_2m", steps=50, strength=0.4)
 PAINT = {"color": "#ff0000"}
 
 
@@ -37,15 +37,15 @@ def _plan(**fields: Any) -> tuple[int, int, str, float]:
 
 def test_defaults_fill_what_is_left_open() -> None:
     t0 = SCHEDULE.timestep_for_strength(0.4)
-    assert _plan(**PAINT) == (t0, 50, "ddim", 0.4)
+    assert _plan(**PAINT) == (t0, 50, "dpmpp_2m", 0.4)
 
 
 def test_filling_starts_from_almost_pure_noise_with_a_plan_of_its_own() -> None:
-    assert _plan() == (SCHEDULE.timestep_for_strength(1.0), 24, "ddpm", 1.0)
+    assert _plan() == (SCHEDULE.timestep_for_strength(1.0), 24, "ddim", 1.0)
 
 
 def test_requested_values_win_over_defaults() -> None:
-    assert _plan(strength=0.0, steps=7, sampler="dpmpp_2m") == (67, 7, "dpmpp_2m", 0.0)
+    assert _plan(strength=0.0, steps=7, sampler="ddpm") == (67, 7, "ddpm", 0.0)
     t0, steps, _, strength = _plan(timestep=200)
     assert (t0, steps) == (200, 24)
     assert strength == SCHEDULE.strength_for_timestep(200)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from neural_photo_editor.api.signing import KEY_VARIABLE, key_to_text
 from neural_photo_editor.artifacts.bundle import ServingDefaults, build_bundle
 from neural_photo_editor.artifacts.export import export_artifact
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
@@ -63,5 +64,7 @@ def tiny_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(
     tiny_archive: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TorchServeProcess]:
-    with TorchServeProcess(tiny_archive, workdir=tmp_path_factory.mktemp("serve")) as process:
-        yield process
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(KEY_VARIABLE, key_to_text(bytes(range(32))))
+        with TorchServeProcess(tiny_archive, workdir=tmp_path_factory.mktemp("serve")) as process:
+            yield process

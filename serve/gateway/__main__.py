@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from serve.gateway.logs import configure_logs
 from serve.gateway.server import open_to_all, run, with_keys
 from serve.gateway.settings import DEFAULT_FILE, load_settings
 
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         settings = load_settings(options.config, host=options.host, port=options.port)
+        configure_logs()
         run(settings, open_to_all(settings) if options.no_keys else with_keys(settings))
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -19,7 +19,6 @@ from serve.gateway.app import create_app
 from serve.gateway.connections import guarded_protocol
 from serve.gateway.internal import create_internal_app
 from serve.gateway.keys import KeyStore
-from serve.gateway.logs import configure_logs
 from serve.gateway.metrics import GatewayMetrics
 from serve.gateway.pool import BackendPool
 from serve.gateway.quotas import DailyUsage, Limits
@@ -67,7 +66,6 @@ def run(settings: GatewaySettings, access: Access) -> None:
     Raises:
         ValueError: an address cannot be used.
     """
-    configure_logs()
     with contextlib.ExitStack() as stack:
         public = stack.enter_context(listen(settings.host, settings.port))
         internal = stack.enter_context(listen(settings.internal_host, settings.internal_port))

@@ -46,7 +46,7 @@ def test_the_shipped_policy_keeps_a_license_out_of_production(license: str) -> N
 
 def test_the_shipped_policy_lets_free_licenses_in_and_others_elsewhere() -> None:
     policy = load_policy(SHIPPED)
-    drawn = next(iter(SyntheticPortraits(count=1, resolution=32, seed=0))).metadata.license
+    drawn = SyntheticPortraits(count=1, resolution=32, seed=0).load(0).metadata.license
     for license in (drawn, "MIT", "Apache-2.0", "CC-BY-2.0", "CC-BY-SA-4.0"):
         assert policy.refusals("production", "denoiser d@1", (license,)) == []
     assert policy.refusals("candidate", "denoiser d@1", (NC,)) == []

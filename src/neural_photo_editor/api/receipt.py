@@ -33,7 +33,8 @@ _SIGNED_AS = b"neural-photo-editor receipt 1\n"
 _MAX_SIDE = 16384
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-ShortText = Annotated[str, Field(max_length=128)]
+# Printable: it is shown on terminals.
+ShortText = Annotated[str, Field(max_length=128, pattern=r"^[ -~]*$")]
 Base64 = Annotated[str, Field(max_length=MAX_RECEIPT_BYTES, pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
 Corners = tuple[int, int, int, int]
 

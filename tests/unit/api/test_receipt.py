@@ -152,3 +152,10 @@ def test_a_key_is_not_taken_twice_further_down() -> None:
 def test_sizes_are_bounded_before_anything_is_decoded(field: str) -> None:
     with pytest.raises(ValueError, match=field):
         read_receipt(json.dumps({**_edit().document, field: 10**9}).encode())
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "2.10\n", "ü", "x" * 129])
+def test_texts_are_short_and_printable(text: str) -> None:
+    changed = _replaced(_edit().document, ("environment", "torch"), text)
+    with pytest.raises(ValueError, match=r"environment\.torch"):
+        read_receipt(json.dumps(changed).encode())

@@ -47,7 +47,7 @@ LARGEST_SIDE = 6000  # 36 megapixels
 RESOLUTION = 128  # of the denoiser and the segmenter
 PORTRAIT = (1, 12)  # seed and index; hair covers about 15 % of the photo
 MAX_CPU_S, MAX_PEAK_MB = 1.5, 1000
-NETWORK_STAGES = ("diffuse",)
+NETWORK_STAGES = ("diffuse", "networks")
 
 Pixels = NDArray[np.uint8]
 

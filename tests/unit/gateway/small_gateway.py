@@ -21,6 +21,7 @@ from serve.gateway.server import listen as listen_at
 from serve.gateway.server import public_server
 from serve.gateway.service import EditService
 from serve.gateway.settings import GatewaySettings
+from serve.gateway.tracing import Tracing
 from tests.unit.gateway.small_backend import SmallBackend
 
 PHOTO = encode_png(np.full((64, 64, 3), 99, dtype=np.uint8))
@@ -69,6 +70,7 @@ async def small_gateway(
     weight: float = 0.5,
     keys: Authenticator | None = None,
     limits: Limiter | None = None,
+    tracing: Tracing | None = None,
     listen: bool = False,
     **options: Any,
 ) -> AsyncIterator[SmallGateway]:
@@ -79,7 +81,7 @@ async def small_gateway(
     metrics = GatewayMetrics()
     async with (
         BackendPool(settings, metrics) as pool,
-        EditService(settings, pool, metrics, keys=keys, limits=limits) as service,
+        EditService(settings, pool, metrics, keys=keys, limits=limits, tracing=tracing) as service,
         httpx.AsyncClient(
             transport=httpx.ASGITransport(create_internal_app(pool, metrics)), base_url="http://in"
         ) as internal,

@@ -8,6 +8,8 @@ from pydantic import ValidationError
 
 from neural_photo_editor.artifacts.archive import publish_bundle
 from neural_photo_editor.artifacts.bundle import ServingDefaults, build_bundle
+from neural_photo_editor.artifacts.bundle_spec import MODEL_NAME
+from neural_photo_editor.artifacts.mirror import mirror_version
 from neural_photo_editor.common.log import configure_logging
 
 SERVE = Path(__file__).resolve().parents[1] / "serve"
@@ -37,7 +39,8 @@ def bundle(cfg: DictConfig) -> Path:
         model_config=model_config,
         out_dir=Path(cfg.out_dir),
     )
-    publish_bundle(str(cfg.registry), archive)
+    version = publish_bundle(str(cfg.registry), archive)
+    mirror_version(str(cfg.registry), MODEL_NAME, version)
     return archive
 
 

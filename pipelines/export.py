@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from neural_photo_editor.artifacts.export import export_artifact
 from neural_photo_editor.artifacts.load import load_artifact
+from neural_photo_editor.artifacts.mirror import mirror_version
 from neural_photo_editor.common.log import configure_logging
 from neural_photo_editor.data.shard_manifest import ShardManifest
 from neural_photo_editor.evaluation.evaluation_result import METRICS_NAME, EvaluationResult
@@ -48,6 +49,7 @@ def export(cfg: DictConfig) -> str:
     reference = f"{artifact.spec.name}@{folder.name}"
     record = {"reference": reference, "digest": artifact.digest}
     (run_dir / "artifact.json").write_text(json.dumps(record, indent=2) + "\n")
+    mirror_version(registry, artifact.spec.name, int(folder.name))
     return reference
 
 

@@ -14,6 +14,7 @@ from neural_photo_editor.artifacts.diffusers_folder import (
     read_diffusers,
 )
 from neural_photo_editor.artifacts.export import export_artifact
+from neural_photo_editor.artifacts.mirror import mirror_version
 from neural_photo_editor.artifacts.names import check_name
 from neural_photo_editor.common.log import configure_logging, get_logger
 from neural_photo_editor.diffusion.samplers import sample
@@ -55,6 +56,7 @@ def import_diffusers(cfg: DictConfig) -> str:
         metrics={},
         registry=str(cfg.registry),
     )
+    mirror_version(str(cfg.registry), name, int(exported.name))
     reference = f"{name}@{exported.name}"
     _log.info(
         "%s is a denoiser of %d x %d pixels with %d timesteps: bundle it with a segmenter of that "

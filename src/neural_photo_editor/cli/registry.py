@@ -130,6 +130,7 @@ def _pull(options: argparse.Namespace) -> int:
 
 
 def _promote(options: argparse.Namespace) -> int:
+    from neural_photo_editor.artifacts.mirror import mirror_alias
     from neural_photo_editor.artifacts.policy import load_policy
     from neural_photo_editor.artifacts.promotion import promote
 
@@ -141,14 +142,17 @@ def _promote(options: argparse.Namespace) -> int:
         gate=options.gate,
         reason=options.reason,
     )
+    mirror_alias(name, options.alias, version)
     sys.stdout.write(f"{name}@{options.alias} is version {version} now\n")
     return EXIT_OK
 
 
 def _rollback(options: argparse.Namespace) -> int:
+    from neural_photo_editor.artifacts.mirror import mirror_alias
     from neural_photo_editor.artifacts.registry import rollback
 
     change = rollback(options.registry, options.name, options.alias, reason=options.reason)
+    mirror_alias(options.name, options.alias, change.to_version)
     sys.stdout.write(
         f"{options.name}@{options.alias} is version {change.to_version} now, "
         f"was {change.from_version}\n"

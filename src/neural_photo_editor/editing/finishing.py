@@ -15,7 +15,7 @@ from neural_photo_editor.imaging.compositing import Photo, composite
 from neural_photo_editor.imaging.edit_transfer import color_change
 from neural_photo_editor.imaging.geometry import Box, put_back
 from neural_photo_editor.imaging.gradient_blending import blend_gradients
-from neural_photo_editor.imaging.masks import mask_coverage
+from neural_photo_editor.imaging.masks import MAX_FEATHER_PX, mask_coverage
 from neural_photo_editor.imaging.structure import structure_change
 from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo
 
@@ -33,6 +33,9 @@ def finish_edit(
 ) -> Photo:
     """Put an edited square into its photo; outside the mask the photo stays as it is.
 
+    Pixels that a strength map keeps are the paint itself, whatever detail and blend are: the edit
+    meets them as it meets the photo around the mask.
+
     Args:
         photo: the photo, uint8, (H, W, 3).
         edit: what was asked for.
@@ -49,6 +52,15 @@ def finish_edit(
     window = grow(edit.box, margin, within=(0, 0, height, width))
     original, mask = photo[rows_and_columns(window)], edit.mask[rows_and_columns(window)]
     edited = _edited_pixels(original, window, edit, square=square, enlarged=enlarged)
+    if edit.kept is not None:
+        kept = np.zeros_like(mask)
+        kept[rows_and_columns(shift(edit.box, rows=-window[0], columns=-window[1]))] = edit.kept
+        painted = _painted(window, original, edit)
+        if edit.blend == "gradient":
+            mask = mask & ~kept
+        else:
+            edited = composite(painted, edited, ~kept, feather_px=min(ring_px, MAX_FEATHER_PX))
+        original = np.where(kept[..., None], painted, original)
     if edit.blend == "gradient":
         edited = match_ring(original, edited, mask, width_px=ring_px)
         blended = blend_gradients(original, edited, mask)
@@ -100,23 +112,25 @@ class _Layers:
             assert drawn is not None
             return drawn
         fields = put_back(self._fields, self._edit.crop, band).mul_(self._largest)
-        own = self._painted(band, original)
+        own = photo_to_tensor(_painted(band, original, self._edit))
         own.add_(fields[:, :3]).clamp_(-1.0, 1.0)
         return own if drawn is None else own.lerp_(drawn, fields[:, 3:].clamp_(0.0, 1.0))
 
-    def _painted(self, band: Box, original: Photo) -> Tensor:
-        """Return the painted photo in a band; paint lies in the mask's box only."""
-        box = self._edit.box
-        common = intersect(band, box)
-        assert self._edit.painted is not None
-        here = rows_and_columns(shift(common, rows=-box[0], columns=-box[1]))
-        if common == band:
-            return photo_to_tensor(self._edit.painted[here])
-        painted = original.copy()
-        if common[0] < common[2] and common[1] < common[3]:
-            there = rows_and_columns(shift(common, rows=-band[0], columns=-band[1]))
-            painted[there] = self._edit.painted[here]
-        return photo_to_tensor(painted)
+
+def _painted(window: Box, original: Photo, edit: PreparedEdit) -> Photo:
+    """Return the painted photo in a window, of which ``original`` is the photo."""
+    box = edit.box
+    common = intersect(window, box)
+    assert edit.painted is not None
+    here = rows_and_columns(shift(common, rows=-box[0], columns=-box[1]))
+    if common == window:
+        return edit.painted[here]
+    # Paint lies in the mask's box only.
+    painted = original.copy()
+    if common[0] < common[2] and common[1] < common[3]:
+        there = rows_and_columns(shift(common, rows=-window[0], columns=-window[1]))
+        painted[there] = edit.painted[here]
+    return painted
 
 
 def _color_fields(edit: PreparedEdit, after: Tensor) -> Tensor:
@@ -127,11 +141,15 @@ def _color_fields(edit: PreparedEdit, after: Tensor) -> Tensor:
     """
     resolution = after.shape[-1]
     before = edit.u_0.cpu()
+    weight = mask_coverage(edit.mask, edit.crop, resolution=resolution)
+    if edit.start is not None:
+        # What stays as painted says nothing of how the rest changed.
+        weight = weight * (edit.start > 0)
     fields = [
         color_change(
             before,
             after,
-            weight=mask_coverage(edit.mask, edit.crop, resolution=resolution),
+            weight=weight,
             radius=max(1, round(TRANSFER_WINDOW * resolution / 2)),
         )
     ]

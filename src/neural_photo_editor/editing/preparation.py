@@ -61,6 +61,7 @@ class PreparedEdit:
         x_0, u_0: the square of the photo and of the painted photo, float, (1, 3, R, R).
         model_mask: bool, (1, 1, R, R).
         start: timestep at which each pixel joins, int64, (1, 1, R, R), or None: all at once.
+        kept: where a strength map keeps the paint, bool, within ``box``, or None: nowhere.
     """
 
     mask: Mask
@@ -77,6 +78,7 @@ class PreparedEdit:
     u_0: Tensor
     model_mask: Tensor
     start: Tensor | None
+    kept: Mask | None
 
 
 def prepare_edit(
@@ -120,6 +122,9 @@ def prepare_edit(
     x_0 = cut_out(photo.rgb, crop, resolution=resolution)
     painted = _paint(request, photo.rgb, mask=mask, box=box, strokes=strokes)
     detail = choose_detail(request, strength=strength)
+    strength_map = _strength_map(request, size=photo.size, limits=limits)
+    kept = None if strength_map is None else _kept_pixels(strength_map, mask, box)
+    shows_paint = detail != "model" or kept is not None
     return PreparedEdit(
         mask=mask,
         box=box,
@@ -132,19 +137,16 @@ def prepare_edit(
         feather_px=min(defaults.feather_px, REGION_FEATHER_PX)
         if request.regions
         else defaults.feather_px,
-        painted=None if detail == "model" else _cropped(painted, box, keep=painted is photo.rgb),
+        painted=_cropped(painted, box, keep=painted is photo.rgb) if shows_paint else None,
         x_0=x_0,
         u_0=x_0 if painted is photo.rgb else cut_out(painted, crop, resolution=resolution),
         model_mask=mask_to_model(mask, crop, resolution=resolution),
-        start=_start_map(
-            request,
-            photo.size,
-            crop,
-            strength=strength,
-            schedule=schedule,
-            limits=limits,
-            resolution=resolution,
+        start=None
+        if strength_map is None
+        else _start_map(
+            strength_map, crop, strength=strength, schedule=schedule, resolution=resolution
         ),
+        kept=kept,
     )
 
 
@@ -200,17 +202,9 @@ def _cropped(painted: Photo, box: Box, *, keep: bool) -> Photo:
     return window if keep else window.copy()
 
 
-def _start_map(
-    request: EditRequest,
-    size: tuple[int, int],
-    crop: SquareCrop,
-    *,
-    strength: float,
-    schedule: NoiseSchedule,
-    limits: ImageLimits,
-    resolution: int,
-) -> Tensor | None:
-    """Read the strength map into the timestep at which each pixel of the square joins."""
+def _strength_map(
+    request: EditRequest, *, size: tuple[int, int], limits: ImageLimits
+) -> Photo | None:
     if request.strength_map is None:
         return None
     given = decode_photo(request.strength_map, field="strength_map", limits=limits)
@@ -222,6 +216,25 @@ def _start_map(
             field="strength_map",
             remedy=f"send a strength map of exactly {size[1]} x {size[0]} pixels",
         )
-    square = cut_out(given.rgb, crop, resolution=resolution)
+    return given.rgb
+
+
+def _start_map(
+    strength_map: Photo,
+    crop: SquareCrop,
+    *,
+    strength: float,
+    schedule: NoiseSchedule,
+    resolution: int,
+) -> Tensor:
+    """Return the timestep at which each pixel of the square joins."""
+    square = cut_out(strength_map, crop, resolution=resolution)
     gray = (square * square.new_tensor(LUMA).reshape(1, 3, 1, 1)).sum(dim=1, keepdim=True)
     return plan_starts((gray + 1.0) / 2.0, strength=strength, schedule=schedule)
+
+
+def _kept_pixels(strength_map: Photo, mask: Mask, box: Box) -> Mask | None:
+    """Return which masked pixels within a box are black in the map, None if there are none."""
+    window = rows_and_columns(box)
+    kept: Mask = mask[window] & ~strength_map[window].any(axis=-1)
+    return kept if kept.any() else None

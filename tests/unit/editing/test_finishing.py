@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neural_photo_editor.api.codec import DecodedPhoto, ImageLimits, encode_png
 from neural_photo_editor.api.schema import EditRequest
@@ -90,3 +92,61 @@ def test_photo_and_edit_share_no_memory() -> None:
     result = finish_edit(photo, edit, square=edit.x_0, enlarged=None)
     result[:] = 0
     np.testing.assert_array_equal(photo, before)
+
+
+@st.composite
+def _maps(draw: st.DrawFn) -> np.ndarray:
+    """Gray images with black parts: rectangles in a ramp or in white, and single pixels."""
+    if draw(st.booleans()):
+        gray = np.full((SIDE, SIDE), 255, dtype=np.uint8)
+    else:
+        gray = np.broadcast_to(np.arange(SIDE, dtype=np.uint8), (SIDE, SIDE)).copy()
+    for _ in range(draw(st.integers(1, 3))):
+        top, left = draw(st.integers(0, SIDE - 1)), draw(st.integers(0, SIDE - 1))
+        height, width = draw(st.sampled_from([1, 40, SIDE])), draw(st.sampled_from([1, 40, SIDE]))
+        gray[top : top + height, left : left + width] = 0
+    return gray
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    gray=_maps(),
+    detail=st.sampled_from(["photo", "model", "mixed"]),
+    blend=st.sampled_from(["feather", "gradient"]),
+    paint=st.booleans(),
+)
+def test_what_is_black_in_a_strength_map_stays_as_painted(
+    gray: np.ndarray, detail: Any, blend: Any, paint: bool
+) -> None:
+    photo = _photo()
+    painted = photo.copy()
+    fields = {}
+    if paint:
+        painted[MASK] = (200, 40, 90)
+        fields["strokes"] = encode_png(painted, alpha=MASK.astype(np.uint8) * np.uint8(255))
+    edit = _prepare(
+        photo, detail=detail, blend=blend, strength_map=encode_png(gray), strength=0.9, **fields
+    )
+    square = 2.0 * torch.rand(edit.u_0.shape, generator=torch.Generator().manual_seed(0)) - 1.0
+    result = finish_edit(photo, edit, square=square, enlarged=square)
+    black = (gray == 0) & MASK
+    np.testing.assert_array_equal(result[black], painted[black])
+    np.testing.assert_array_equal(result[~MASK], photo[~MASK])
+    others = MASK & (gray > 0)
+    if others.sum() > 2000:
+        assert (result[others] != painted[others]).any()
+
+
+@pytest.mark.parametrize("blend", ["feather", "gradient"])
+@pytest.mark.parametrize("detail", ["photo", "model"])
+def test_an_edit_meets_what_a_strength_map_keeps_without_a_step(detail: Any, blend: Any) -> None:
+    photo = np.full((SIDE, SIDE, 3), 150, dtype=np.uint8)
+    gray = np.full((SIDE, SIDE), 255, dtype=np.uint8)
+    gray[:, :128] = 0
+    edit = _prepare(photo, detail=detail, blend=blend, strength_map=encode_png(gray))
+    darker = edit.x_0 - 0.3  # A cast of 38 gray levels.
+    result = finish_edit(photo, edit, square=darker, enlarged=darker).astype(float)
+    steps = np.abs(np.diff(result[100:150, 120:160], axis=1))
+    assert steps.max() < 8
+    if blend == "feather":  # Which reaches its color, and gradients the photo's.
+        assert result[120, 150] == pytest.approx(112, abs=2)

@@ -159,6 +159,16 @@ def test_a_strength_map_says_when_each_pixel_joins() -> None:
     assert _prepare(mask=_mask_png()).start is None
 
 
+def test_black_pixels_of_a_strength_map_keep_the_paint_inside_the_mask() -> None:
+    gray = np.full((HEIGHT, WIDTH), 7)
+    gray[:, 12:] = 0  # Beyond the mask's box too.
+    edit = _prepare(mask=_mask_png(), detail="model", strength_map=_map_png(gray))
+    assert edit.kept is not None
+    np.testing.assert_array_equal(edit.kept, np.broadcast_to(np.arange(15) >= 2, (10, 15)))
+    assert edit.painted is not None
+    assert _prepare(mask=_mask_png(), strength_map=_map_png(gray + 1)).kept is None
+
+
 def test_strength_maps_of_another_size_are_refused() -> None:
     with pytest.raises(RequestError, match="50 x 60") as caught:
         _prepare(mask=_mask_png(), strength_map=_map_png(np.full((60, 50), 9)))

@@ -14,6 +14,7 @@ from serve.gateway.middleware import CLIENT_GONE, RequestMiddleware
 from serve.gateway.problems import install_error_handlers
 from serve.gateway.service import EditService
 from serve.gateway.settings import GatewaySettings
+from serve.gateway.tracing import NO_TELEMETRY
 from serve.gateway.uploads import Uploads
 
 _EXPOSED_HEADERS = (
@@ -32,6 +33,7 @@ def create_app(settings: GatewaySettings, service: EditService) -> FastAPI:
         version="1",
         description="Edit portraits with strokes, colors and masks; every pixel outside the mask "
         "stays as uploaded.",
+        telemetry=NO_TELEMETRY,
     )
     uploads = Uploads(settings, service.metrics)
     callers = Callers(service, settings.trusted_proxies)

@@ -6,11 +6,12 @@ from starlette.responses import JSONResponse, Response
 from serve.gateway.metrics import METRICS_CONTENT_TYPE, GatewayMetrics
 from serve.gateway.pool import BackendPool
 from serve.gateway.problems import install_error_handlers
+from serve.gateway.tracing import NO_TELEMETRY
 
 
 def create_internal_app(pool: BackendPool, metrics: GatewayMetrics) -> FastAPI:
     """Build the application that monitoring and operators ask."""
-    app = FastAPI(openapi_url=None)
+    app = FastAPI(openapi_url=None, telemetry=NO_TELEMETRY)
     install_error_handlers(app)
 
     @app.get("/metrics")

@@ -169,15 +169,15 @@ def test_a_receipt_signed_anew_by_a_forger_is_not_the_servers() -> None:
     own = _signed_by_other(edit)
     assert outcomes(own, edit.original, edit.edited, trusted_keys=[])["signature"] == UNPROVEN
     assert outcomes(own, edit.original, edit.edited)["signature"] == FAILED
-    posing = own.model_copy(update={"key_id": KEY.key_id})
+    posing = _signed_by_other(edit, key_id=KEY.key_id)
     assert outcomes(posing, edit.original, edit.edited, trusted_keys=[])["signature"] == FAILED
     assert outcomes(own, edit.original, forged_result, trusted_keys=[])["locality"] == FAILED
 
 
-def _signed_by_other(edit: SignedEdit) -> Receipt:
+def _signed_by_other(edit: SignedEdit, *, key_id: str = OTHER_KEY.key_id) -> Receipt:
     own = edit.receipt.model_copy(
         update={
-            "key_id": OTHER_KEY.key_id,
+            "key_id": key_id,
             "public_key": base64.b64encode(OTHER_KEY.public_key).decode(),
         }
     )

@@ -64,9 +64,14 @@ class Served:
         self.bundle = bundle
         self.requests = {
             name: EditRequest(
-                photo=make_upload(kind), receipt=True, response="json", variations=2, **fields
+                photo=make_upload(kind),
+                seed=number,
+                variations=2,
+                receipt=True,
+                response="json",
+                **fields,
             )
-            for name, (kind, fields) in EDITS.items()
+            for number, (name, (kind, fields)) in enumerate(EDITS.items())
         }
         answers = pipeline.run(list(self.requests.values()))
         self.results = dict(zip(self.requests, answers, strict=True))
@@ -118,7 +123,10 @@ def test_the_precision_travels(served: Served) -> None:
         served.bundle, acceleration=Acceleration(precision="float32")
     )
     pipeline.sign_receipts = ReceiptSigner(KEY, precision="float32")
-    request = served.requests["as-webp"]
+    whole = mask_png(np.ones_like(MASK))  # Few pixels would round to other bytes.
+    request = EditRequest(
+        photo=make_upload(), mask=whole, detail="model", seed=3, receipt=True, response="json"
+    )
     (result,) = pipeline.run([request])
     assert isinstance(result, EditResult), result
     receipt = read_receipt(canonical_json(result.receipt))

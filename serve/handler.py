@@ -29,6 +29,7 @@ from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.editing.receipts import ReceiptSigner
 from neural_photo_editor.serving.edit_worker import EditWorker
 from neural_photo_editor.serving.options import ControlAddress, HandlerOptions
+from neural_photo_editor.serving.spans import Spans
 from neural_photo_editor.serving.ticket import Ticket
 
 # Below max_response_size in config.properties: TorchServe ends a worker that answers more.
@@ -72,7 +73,11 @@ class NeuralPhotoEditorHandler:
         failed = [a for a in pipeline.run(_warm_up_requests()) if isinstance(a, RequestError)]
         if failed:
             raise RuntimeError(f"the warm-up failed: {failed[0]}")
-        self.worker = EditWorker(pipeline, model_name=getattr(context, "model_name", ""))
+        self.worker = EditWorker(
+            pipeline,
+            model_name=getattr(context, "model_name", ""),
+            spans=Spans.from_environment(),
+        )
         if address is not None:
             max_batch = int(model_config.get("batchSize", 1))
             self.worker.serve_control(address, max_batch=max_batch)

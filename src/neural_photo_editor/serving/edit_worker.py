@@ -16,6 +16,7 @@ from neural_photo_editor.serving.control_server import ControlServer
 from neural_photo_editor.serving.job_registry import JobRegistry
 from neural_photo_editor.serving.options import ControlAddress
 from neural_photo_editor.serving.previews import Preview
+from neural_photo_editor.serving.spans import Spans
 from neural_photo_editor.serving.ticket import Ticket, deadline_error
 from neural_photo_editor.serving.worker_metrics import WorkerMetrics
 
@@ -33,6 +34,8 @@ class EditWorker:
     Args:
         pipeline: does the work.
         jobs: shared with the control server.
+        model_name: for the metrics.
+        spans: records a trace's span of each request, where traces are wanted.
         clock: Unix time in seconds, which deadlines refer to.
     """
 
@@ -42,12 +45,14 @@ class EditWorker:
         *,
         jobs: JobRegistry | None = None,
         model_name: str = "",
+        spans: Spans | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.pipeline = pipeline
         self.jobs = jobs or JobRegistry()
         model = {"bundle_digest": pipeline.bundle_digest, "model_name": model_name}
         self.metrics = WorkerMetrics(model, device=pipeline.device)
+        self._spans = spans
         self._clock = clock
 
     def serve_control(self, address: ControlAddress, *, max_batch: int) -> ControlServer:
@@ -113,7 +118,7 @@ class EditWorker:
                 self.metrics.queue_wait_seconds.observe(job.waited_s)
             if job.ticket.job_id is not None:
                 self.jobs.begin(job.ticket.job_id)
-        before = self.pipeline.network_time.seconds()
+        start, before = time.perf_counter(), self.pipeline.network_time.seconds()
         try:
             answers = self._run(batch)
         except Exception:
@@ -125,6 +130,9 @@ class EditWorker:
                     self.jobs.end(job.ticket.job_id)
         for network, seconds in self.pipeline.network_time.seconds().items():
             self.metrics.network_seconds.labels(network).inc(seconds - before[network])
+        if self._spans is not None:
+            for job, answer in zip(batch, answers, strict=True):
+                _record_span(self._spans, job, answer, seconds=time.perf_counter() - start)
         return [self._record(job, answer) for job, answer in zip(batch, answers, strict=True)]
 
     def _run_alone(self, job: "_Job") -> Result | RequestError:
@@ -188,6 +196,26 @@ class _Job:
     planned_steps: int = 0
     steps: int = 0
     shown_at: float = float("-inf")
+
+
+def _record_span(spans: Spans, job: _Job, answer: Result | RequestError, *, seconds: float) -> None:
+    status, timings_ms = 200, {}
+    if isinstance(answer, RequestError):
+        status = int(answer.status)
+    else:
+        timings_ms = answer.metadata.timings_ms
+    spans.record(
+        operation_of(job.request),
+        traceparent=job.ticket.traceparent,
+        seconds=seconds,
+        status=status,
+        attributes={
+            "npe.request_id": job.ticket.job_id or "",
+            "npe.steps": job.steps,
+            "npe.waited_ms": round((job.waited_s or 0.0) * 1000.0, 3),
+            **{f"npe.{stage}_ms": value for stage, value in timings_ms.items()},
+        },
+    )
 
 
 def _preview(progress: EditProgress) -> Preview:

@@ -150,6 +150,24 @@ def test_listeners_are_limited_and_those_that_leave_are_noticed(
         assert list(lines(reply)) == [{"end": True}]
 
 
+def test_a_listener_that_never_reads_holds_up_neither_the_job_nor_others(
+    control: httpx.Client, jobs: JobRegistry
+) -> None:
+    path = f"/jobs/{ONE}/events"
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    with socket.create_connection((control.base_url.host, control.base_url.port)) as deaf:
+        request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        deaf.sendall(request.encode())
+        deaf.recv(1)  # The head: it listens.
+        with control.stream("GET", path, headers=BEARER) as reply:
+            events = lines(reply)
+            for step in range(1, 101):  # 6 MB, more than the system keeps for the one that is deaf
+                jobs.publish(ONE, Preview(step, 100, (0, 0, 9, 9), 9, 9, noise))
+                assert next(events)["step"] == step
+            jobs.end(ONE)
+            assert list(events) == [{"end": True}]
+
+
 def test_sockets_that_say_nothing_keep_nobody_out(control: httpx.Client) -> None:
     address = control.base_url.host, control.base_url.port
     with ExitStack() as stack:

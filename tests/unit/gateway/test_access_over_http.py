@@ -230,6 +230,10 @@ def test_a_key_may_ask_for_what_it_allows_only(backend: SmallBackend, tmp_path: 
             refused = await started.client.post("/v1/edit", files=FILES, headers=headers)
             assert refused.status_code == 403
             assert "does not allow edit" in refused.json()["detail"]
+            # Before the body is read: that it is no form is not noticed.
+            form = {**headers, "Content-Type": "multipart/form-data; boundary=x"}
+            assert (await started.client.post("/v1/edit", headers=form)).status_code == 403
+            assert (await started.client.post("/v1/segment", headers=form)).status_code == 400
             assert not backend.received
             assert (await _send(started.client, headers)).status_code == 200
 

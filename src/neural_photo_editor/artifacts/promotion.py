@@ -73,14 +73,21 @@ def promote(
     ]
     if refusals:
         raise PromotionError(f"{versioned} may not become {alias}: {'; '.join(refusals)}")
+    current = registries.list_aliases(registry, name).get(alias)
     if bundle is not None and policy.rule(alias).requires_gate:
-        _check_gate(registry, name, alias, candidate=bundle.digest, gate=gate)
-    registries.set_alias(registry, name, alias, version, reason=reason)
+        _check_gate(registry, name, alias, current, candidate=bundle.digest, gate=gate)
+    registries.set_alias(registry, name, alias, version, reason=reason, unless_moved_from=current)
     return name, version
 
 
 def _check_gate(
-    registry: Path | str, name: str, alias: str, *, candidate: str, gate: Path | None
+    registry: Path | str,
+    name: str,
+    alias: str,
+    version: int | None,
+    *,
+    candidate: str,
+    gate: Path | None,
 ) -> None:
     if gate is None:
         raise PromotionError(
@@ -100,9 +107,7 @@ def _check_gate(
         raise PromotionError(
             f"{file} is about the bundle {report.candidate_digest}, not about {candidate}"
         )
-    current = None
-    if alias in registries.list_aliases(registry, name):
-        current = read_bundle(registry, f"{name}@{alias}")[0].digest
+    current = None if version is None else read_bundle(registry, f"{name}@{version}")[0].digest
     if current not in (None, report.current_digest):
         raise PromotionError(
             f"{file} compares with the bundle {report.current_digest}, but {alias} is {current} "

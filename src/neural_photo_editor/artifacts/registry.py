@@ -80,21 +80,32 @@ def staging_folder(registry: Path | str) -> Path:
 
 
 def set_alias(
-    registry: Path | str, name: str, alias: str, version: int, *, reason: str | None = None
+    registry: Path | str,
+    name: str,
+    alias: str,
+    version: int,
+    *,
+    reason: str | None = None,
+    unless_moved_from: int | None = None,
 ) -> None:
     """Point an alias at a version; readers see the old one or the new one.
 
     The change goes into the history. No policy is asked: `promotion.promote` does that.
 
+    Args:
+        reason: for the history.
+        unless_moved_from: the version that the alias must still name; None: any.
+
     Raises:
-        ValueError: there is no such version, or the alias is a number or not a valid name.
+        ValueError: there is no such version, the alias is a number or not a valid name, or it was
+            moved meanwhile.
     """
     if check_name(alias).isdecimal():
         raise ValueError(f"the alias {alias!r} would look like a version: use a word")
     store = open_store(registry)
     if version not in store.versions(check_name(name)):
         raise ValueError(f"{name} has no version {version} in {registry}")
-    _change(store, name, alias, version, reason=reason)
+    _change(store, name, alias, version, reason=reason, expected=unless_moved_from)
 
 
 def rollback(registry: Path | str, name: str, alias: str, *, reason: str | None = None) -> Change:
@@ -191,12 +202,22 @@ def _alias(store: Store, name: str, alias: str) -> int:
     return int(text)
 
 
-def _change(store: Store, name: str, alias: str, version: int, *, reason: str | None) -> None:
+def _change(
+    store: Store,
+    name: str,
+    alias: str,
+    version: int,
+    *,
+    reason: str | None,
+    expected: int | None = None,
+) -> None:
     while True:
         count, newest = histories.newest_change(store, name, alias)
         before = newest.to_version if newest else None
         if newest is None and alias in store.files(f"{name}/aliases"):
             before = _alias(store, name, alias)  # Older than the history.
+        if expected not in (None, before):
+            raise ValueError(f"{name}@{alias} was moved from {expected} to {before} meanwhile")
         if before == version:
             break
         change = histories.new_change(

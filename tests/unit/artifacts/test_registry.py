@@ -111,6 +111,16 @@ def test_concurrent_changes_of_an_alias_are_all_in_the_history(registry: Registr
     assert list_aliases(registry, "ddpm")["production"] == changes[-1].to_version
 
 
+def test_an_alias_that_was_moved_meanwhile_stays(registry: Registry) -> None:
+    for _ in range(3):
+        _publish(registry)
+    set_alias(registry, "ddpm", "production", 1)
+    set_alias(registry, "ddpm", "production", 2, unless_moved_from=1)
+    with pytest.raises(ValueError, match="was moved from 1 to 2 meanwhile"):
+        set_alias(registry, "ddpm", "production", 3, unless_moved_from=1)
+    assert list_aliases(registry, "ddpm")["production"] == 2
+
+
 def test_the_history_says_who_and_why(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ACTOR_VARIABLES:
         monkeypatch.delenv(variable, raising=False)

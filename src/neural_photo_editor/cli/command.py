@@ -1,8 +1,8 @@
 """``npe``: send a photo to a running server and save what comes back; check shards. Needs no torch.
 
 Exit status: 0 done, 1 a local file cannot be read or written, 2 wrong usage, 3 the server refused
-the request or a policy the promotion, 4 the server failed or could not be reached, 5 the data set is damaged, 6 a check of a
-receipt failed, 7 none failed but not everything is proven.
+the request or a policy the promotion, 4 the server failed or could not be reached, 5 the data set
+is damaged, 6 a check of a receipt failed, 7 none failed but not everything is proven.
 """
 
 import argparse

@@ -64,12 +64,3 @@ def test_a_killed_gateway_remembers_the_requests_of_the_day(tmp_path: Path, rout
     with running_gateway(tmp_path, routes) as gateway:
         gateway.wait_until_ready()
         assert [segment(gateway, key) for _ in range(3)] == [200, 429, 429]
-
-
-def test_without_keys_it_serves_this_machine_only(tmp_path: Path, routes: Routes) -> None:
-    with running_gateway(tmp_path, routes, "--no-keys") as gateway:
-        gateway.wait_until_ready()
-        assert segment(gateway, "") == 200
-    refused = pytest.raises(AssertionError, match=r"--no-keys is for this machine alone")
-    with refused, running_gateway(tmp_path, routes, "--no-keys", host="0.0.0.0"):
-        pass

@@ -211,6 +211,16 @@ def test_on_another_machine_a_difference_proves_nothing(served: Served) -> None:
     assert served.replay(_with_edit(receipt, seed=99), photo, edited) is FAILED
 
 
+def test_where_batches_change_bits_a_difference_proves_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt, photo, edited = served.edit("color")
+    other = _with_edit(receipt, seed=99)
+    assert served.replay(other, photo, edited) is FAILED
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert served.replay(other, photo, edited) is UNPROVEN
+
+
 def test_what_is_missing_cannot_be_replayed(served: Served) -> None:
     receipt, photo, edited = served.edit("strokes")
     part = receipt.model_copy(update={"replayable": False})

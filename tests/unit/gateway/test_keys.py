@@ -108,6 +108,21 @@ def test_revoking_rotating_and_creating_count_at_the_next_request(path: Path) ->
     refusal(keys, second_text)
 
 
+def test_the_file_is_read_when_it_changed_only(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, text = create_key("a", now=NOW)
+    with caplog.at_level(logging.INFO):
+        store(path, key)
+        keys = KeyStore(path, clock=Clock())
+        for _ in range(3):
+            keys.authenticate(text)
+        assert caplog.messages == ["keys read: 1"]
+        path.touch()
+        keys.authenticate(text)
+    assert caplog.messages == ["keys read: 1"] * 2
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"version": 1, "keys": [{"id": "x"}]}', None])
 def test_a_broken_or_missing_file_keeps_the_last_good_keys_and_is_logged_once(
     path: Path, caplog: pytest.LogCaptureFixture, content: str | None

@@ -8,7 +8,7 @@ by its own defaults, which a recipe is to try, too.
 
 import base64
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,7 +17,7 @@ from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.image_opening import DEFAULT_LIMITS, check_image_header
 from neural_photo_editor.api.schema import EditRequest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 MAX_RECIPE_BYTES = 44 * 2**20
 """A request of 32 MiB in base64, and its parameters."""
 MAX_NAME_CHARACTERS = 100

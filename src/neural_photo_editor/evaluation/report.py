@@ -1,5 +1,6 @@
 """The report of a demo: one HTML page that shows its pictures and says what was checked."""
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -86,13 +87,21 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """A table of texts; a cell that begins with ✓ or ✗ is colored so, too."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the report; figures flow side by side where ``beside`` is set."""
 
     title: str
     text: str = ""
     figures: Sequence[Figure] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[Table | Grid] = ()
     beside: bool = False
 
 
@@ -103,6 +112,7 @@ def write_report(
     summary: str,
     checks: Sequence[Check],
     sections: Sequence[Section],
+    embed: bool = False,
 ) -> Path:
     """Write ``report.html``, which needs nothing but the pictures in its own folder.
 
@@ -112,6 +122,7 @@ def write_report(
         summary: a sentence or two below the title.
         checks: shown first, with a verdict.
         sections: in the order given.
+        embed: put the pictures, PNG files, into the page, which then needs nothing at all.
 
     Raises:
         ValueError: a picture is not in the folder.
@@ -128,7 +139,7 @@ def write_report(
     parts = [
         f"<header><h1>{escape(title)}</h1><p>{escape(summary)}</p>",
         f'<p class="verdict {"bad" if failed else "good"}">{verdict}</p></header>',
-        *map(_section, sections),
+        *(_section(section, folder if embed else None) for section in sections),
         "<section><h2>Checks</h2>",
         f'<div class="card wide">{_checks(checks)}</div></section>',
     ]
@@ -151,8 +162,10 @@ def _checks(checks: Sequence[Check]) -> str:
     return f"<table>{head}{''.join(rows)}</table>"
 
 
-def _section(section: Section) -> str:
-    figures = "".join(f'<div class="card">{_figure(figure)}</div>' for figure in section.figures)
+def _section(section: Section, embedded_from: Path | None) -> str:
+    figures = "".join(
+        f'<div class="card">{_figure(figure, embedded_from)}</div>' for figure in section.figures
+    )
     tables = "".join(f'<div class="card wide">{_table(table)}</div>' for table in section.tables)
     if section.beside:
         figures = f'<div class="pair">{figures}</div>'
@@ -162,7 +175,7 @@ def _section(section: Section) -> str:
     return f"<section><h2>{escape(section.title)}</h2>{text}{figures}{tables}</section>"
 
 
-def _figure(figure: Figure) -> str:
+def _figure(figure: Figure, embedded_from: Path | None) -> str:
     title = f"<h3>{escape(figure.title)}</h3>" if figure.title else ""
     caption = f"<figcaption>{escape(figure.caption)}</figcaption>" if figure.caption else ""
     facts = "".join(
@@ -170,16 +183,28 @@ def _figure(figure: Figure) -> str:
         for name, value in figure.facts.items()
     )
     source, alt = escape(figure.file), escape(figure.title or figure.caption or figure.file)
+    if embedded_from is not None:
+        content = base64.b64encode((embedded_from / figure.file).read_bytes()).decode("ascii")
+        source = f"data:image/png;base64,{content}"
     return (
         f'<figure>{title}<img src="{source}" alt="{alt}" loading="lazy">{caption}'
         f"{f'<dl>{facts}</dl>' if facts else ''}</figure>"
     )
 
 
-def _table(table: Table) -> str:
+def _table(table: Table | Grid) -> str:
+    if isinstance(table, Grid):
+        head = "".join(f"<th>{escape(header)}</th>" for header in table.headers)
+        lines = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
+        return f"<table><tr>{head}</tr>{lines}</table>"
     rows = "".join(
         f'<tr><td>{escape(name)}</td><td class="number">{value:.4g}</td></tr>'
         for name, value in table.rows.items()
     )
     first, second = (escape(header) for header in table.headers)
     return f"<table><tr><th>{first}</th><th>{second}</th></tr>{rows}</table>"
+
+
+def _cell(text: str) -> str:
+    mark = {"✓": "good", "✗": "bad"}.get(text[:1])
+    return f'<td class="{mark}">{escape(text)}</td>' if mark else f"<td>{escape(text)}</td>"

@@ -118,7 +118,7 @@ def test_the_file_is_read_when_it_changed_only(
         for _ in range(3):
             keys.authenticate(text)
         assert caplog.messages == ["keys read: 1"]
-        path.touch()
+        store(path, key)
         keys.authenticate(text)
     assert caplog.messages == ["keys read: 1"] * 2
 

@@ -128,7 +128,11 @@ class NeuralPhotoEditorHandler:
 def _to_reply(request: Request | RequestError, answer: Result | RequestError) -> Reply:
     if isinstance(request, RequestError) or isinstance(answer, RequestError):
         return render_error(answer if isinstance(answer, RequestError) else internal_error())
-    reply = render(answer, response=request.response)
+    try:
+        reply = render(answer, response=request.response)
+    except Exception:
+        _logger.exception("a result could not be written")
+        return render_error(internal_error())
     if len(reply.body) <= MAX_REPLY_BYTES:
         return reply
     return render_error(

@@ -72,9 +72,8 @@ class EchoPipeline:
             raise MemoryError("out of memory")
         if photo == b"refuse":
             return RequestError(422, "bad photo", field="photo", remedy="take a better one")
-        metadata = UpscaleMetadata(
-            width=1, height=1, bundle_digest="d", scale=4, note="line\r\nbreak ü"
-        )  # type: ignore[call-arg]
+        note = object() if photo == b"unwritable" else "line\r\nbreak ü"
+        metadata = UpscaleMetadata(width=1, height=1, bundle_digest="d", scale=4, note=note)  # type: ignore[call-arg]
         return UpscaleResult(image=photo, metadata=metadata)
 
 
@@ -109,6 +108,13 @@ def test_a_crash_fails_only_the_request_that_causes_it(handler: NeuralPhotoEdito
     assert [context.statuses[index][0] for index in range(3)] == [200, 500, 200]
     assert (bodies[0], bodies[2]) == (b"one", b"three")
     assert b"out of memory" not in bodies[1]
+
+
+def test_a_result_that_cannot_be_written_fails_alone(handler: NeuralPhotoEditorHandler) -> None:
+    context = MockContext(2)
+    bodies = handler.handle([row(b"unwritable"), row(b"two")], context)
+    assert [context.statuses[index][0] for index in range(2)] == [500, 200]
+    assert bodies[1] == b"two"
 
 
 def test_only_single_lines_of_ascii_reach_the_server(handler: NeuralPhotoEditorHandler) -> None:

@@ -1,7 +1,9 @@
 """The real pipeline and the real control server: cancellation, deadlines, previews, metrics."""
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +20,7 @@ from neural_photo_editor.serving.options import ControlAddress
 from neural_photo_editor.serving.ticket import Ticket
 from tests.unit.editing.tiny_pipeline import TowardsPaint, edit_request, make_photo, make_pipeline
 
+DOCUMENTATION = Path(__file__).resolve().parents[3] / "docs" / "worker.md"
 ONE, OTHER = "1" * 32, "2" * 32
 NOW = 1_000_000.0
 PAINT: dict[str, Any] = {"color": "#30c060", "strength": 0.6}
@@ -225,3 +228,16 @@ def test_over_http_previews_arrive_before_the_answer_and_a_job_is_canceled() -> 
         assert json.loads(list(lines)[-1]) == {"end": True}
         metrics = client.get("/metrics").text
     assert 'npe_worker_steps_saved_total{reason="canceled"} 17.0' in metrics
+
+
+def test_the_documentation_lists_every_metric() -> None:
+    documented = set(re.findall(r"`(npe_\w+?)(?:_\*)?`", DOCUMENTATION.read_text()))
+    names = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in text_string_to_metric_families(worker_of().metrics.render().decode())
+        if not family.name.endswith("_created")
+    }
+    process = {name for name in names if name.startswith("npe_worker_process_")}
+    assert process
+    on_a_gpu = set() if torch.cuda.is_available() else {"npe_worker_gpu_memory_bytes"}
+    assert (names - process) | {"npe_worker_process"} == documented - on_a_gpu

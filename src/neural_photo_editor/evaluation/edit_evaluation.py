@@ -1,12 +1,14 @@
 """Judging a bundle by the edits it makes: tables, plots and a sheet of strips."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from neural_photo_editor.common.fingerprint import sha256_file
@@ -14,7 +16,13 @@ from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.evaluation.edit_sweep import Cell, EditSweep, MeasuredEdit, run_sweep
 from neural_photo_editor.evaluation.edit_tables import draw_plots, write_csv, write_markdown
 from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
-from neural_photo_editor.evaluation.pictures import save_grid, to_pictures
+from neural_photo_editor.evaluation.pictures import (
+    INK,
+    PAPER,
+    Picture,
+    save_grid,
+    to_pictures,
+)
 from neural_photo_editor.imaging.compositing import Photo
 from neural_photo_editor.imaging.geometry import resize
 from neural_photo_editor.imaging.value_range import photo_to_tensor
@@ -74,7 +82,7 @@ def evaluate_edits(
         real_photos: square photos of other people, uint8 (H, W, 3).
         sweep: the edits.
         out_dir: receives the files.
-        num_strips: rows of ``strips.png``: photos, edited from every timestep.
+        num_strips: rows of ``strips.png``: what is edited, a photo, its edits from every timestep.
         features: (float (N, 3, R, R) in [-1, 1], R the segmenter's resolution) -> (N, D); those
             of the bundle's segmenter when absent, see `segmenter_features`.
         inception_weights: a file as `load_inception` reads it; absent: no such distances.
@@ -96,7 +104,7 @@ def evaluate_edits(
     write_csv(table, out_dir / "edits.csv")
     write_markdown(table, out_dir / "edits.md")
     plots = draw_plots(table, out_dir)
-    _save_strips(photos, edits, out_dir / "strips.png", num_strips=num_strips)
+    _save_strips(photos, edits, out_dir / "strips.png", colors=sweep.colors, num_strips=num_strips)
     metrics = {
         f"{name}/{cell.region}/t{cell.timestep:03d}/steps{cell.steps:03d}": value
         for cell, values in table.items()
@@ -156,10 +164,11 @@ def _save_strips(
     edits: dict[Cell, list[MeasuredEdit]],
     path: Path,
     *,
+    colors: Mapping[str, str | None],
     num_strips: int,
 ) -> None:
     """Write rows of a photo and its edits from every timestep, with the most steps; regions in
-    turn."""
+    turn, and photos too."""
     results = {
         (edit.cell.region, edit.photo, edit.cell.timestep): edit.result
         for cell in sorted(edits, key=lambda cell: cell.steps)
@@ -167,16 +176,33 @@ def _save_strips(
     }
     timesteps = sorted({cell.timestep for cell in edits})
     regions = list(dict.fromkeys(cell.region for cell in edits))
+    left = {(region, photo) for region, photo, _ in results}
+    times_shown: Counter[int] = Counter()
     rows = []
     for number in range(num_strips):
         region = regions[number % len(regions)]
-        suited = sorted({photo for name, photo, _ in results if name == region})
-        turn = number // len(regions)
-        if turn < len(suited):
-            photo = suited[turn]
-            strip = [photos[photo], *(results[region, photo, t] for t in timesteps)]
-            rows.append(to_pictures(torch.cat([_thumbnail(picture) for picture in strip])))
-    save_grid(rows, path, headers=("photo", *(f"t = {t}" for t in timesteps)))
+        suited = [photo for name, photo in left if name == region]
+        if not suited:
+            continue
+        photo = min(suited, key=lambda photo: (times_shown[photo], photo))
+        times_shown[photo] += 1
+        left.remove((region, photo))
+        strip = [photos[photo], *(results[region, photo, t] for t in timesteps)]
+        pictures = to_pictures(torch.cat([_thumbnail(picture) for picture in strip]))
+        rows.append([_card(region, colors[region]), *pictures])
+    save_grid(rows, path, headers=("edit", "photo", *(f"t = {t}" for t in timesteps)))
+
+
+def _card(region: str, color: str | None) -> Picture:
+    """Return a picture that names a region and shows its paint."""
+    card = Image.new("RGB", (STRIP_PX, STRIP_PX), PAPER)
+    draw, font = ImageDraw.Draw(card), ImageFont.load_default(size=15)
+    middle = STRIP_PX / 2
+    draw.text((middle, 36), region, fill=INK, font=font, anchor="mm")
+    if color is not None:
+        draw.rectangle((middle - 28, 52, middle + 28, 76), fill=color)
+    draw.text((middle, 92), color or "filled", fill=INK, font=font, anchor="mm")
+    return np.asarray(card)
 
 
 def _thumbnail(photo: Photo) -> Tensor:

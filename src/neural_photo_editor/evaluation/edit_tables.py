@@ -15,7 +15,7 @@ TITLES = {
     "count": "edits",
     "max_difference_outside": "largest change outside, of 255",
     "unchanged_outside": "share unchanged outside",
-    "change_inside": "mean change inside, of 255",
+    "change_inside": "mean change from the photo inside, of 255",
     "seam": "seam (photo: 1)",
     "paint_difference": "distance from the paint, CIEDE2000",
     "kernel_distance": "kernel distance from real photos",
@@ -24,6 +24,10 @@ TITLES = {
     "inception_frechet_distance": "Inception Frechet distance from real photos (FID)",
 }
 """Metrics in the order of the tables."""
+
+LEAST_TOPS = {"max_difference_outside": 1.0, "unchanged_outside": 1.0}
+"""Metrics that are to be constant: their axes go from 0 to this at least, or every rounding error
+would look like a change."""
 
 COLUMNS = 3
 
@@ -64,30 +68,40 @@ def draw_plots(table: Table, folder: Path) -> list[str]:
     Returns:
         The files' names.
     """
-    _draw(table, folder / "by_timestep.png", x=lambda cell: cell.timestep, label="start timestep")
-    _draw(table, folder / "by_steps.png", x=lambda cell: cell.steps, label="steps")
+    by_timestep = plot_metrics(table, x=lambda cell: cell.timestep, label="start timestep")
+    by_timestep.savefig(folder / "by_timestep.png", dpi=110)
+    by_steps = plot_metrics(table, x=lambda cell: cell.steps, label="steps")
+    by_steps.savefig(folder / "by_steps.png", dpi=110)
     return ["by_timestep.png", "by_steps.png"]
 
 
-def _draw(table: Table, path: Path, *, x: Callable[[Cell], int], label: str) -> None:
+def plot_metrics(table: Table, *, x: Callable[[Cell], int], label: str) -> Figure:
+    """Plot each metric in axes of its own over one quantity of the cells, named by ``label``."""
     names = [name for name in _metrics_of(table) if name != "count"]
+    places = sorted({x(cell) for cell in table})
     rows = -(-len(names) // COLUMNS)
     figure = Figure(figsize=(4.2 * COLUMNS, 2.9 * rows), layout="constrained")
     axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axis, name in zip(axes, names, strict=False):
         for region in dict.fromkeys(cell.region for cell in table):
             cells = {c: m[name] for c, m in table.items() if c.region == region and name in m}
-            places = sorted({x(cell) for cell in cells})
-            means = [_mean([v for c, v in cells.items() if x(c) == place]) for place in places]
+            measured = sorted({x(cell) for cell in cells})
+            means = [_mean([v for c, v in cells.items() if x(c) == place]) for place in measured]
             if means:
-                axis.plot(places, means, label=region, linewidth=1.3, marker="o", markersize=3)
+                axis.plot(
+                    measured, means, label=region,
+                    linewidth=1.3, marker="o", markersize=3, clip_on=False,
+                )  # fmt: skip
+        if name in LEAST_TOPS:
+            axis.set_ylim(0.0, max(axis.get_ylim()[1], LEAST_TOPS[name]))
+        axis.set_xticks(places)
         axis.set_title(TITLES[name], fontsize=9)
         axis.set_xlabel(label, fontsize=8)
         axis.grid(alpha=0.25)
     axes[0].legend(fontsize=7)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def _metrics_of(table: Table) -> list[str]:

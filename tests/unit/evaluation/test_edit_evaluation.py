@@ -17,7 +17,7 @@ from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.evaluation.edit_evaluation import evaluate_edits
 from neural_photo_editor.evaluation.edit_sweep import Cell, EditSweep, measure_edit, run_sweep
-from neural_photo_editor.evaluation.edit_tables import write_csv, write_markdown
+from neural_photo_editor.evaluation.edit_tables import plot_metrics, write_csv, write_markdown
 from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
 
 SIDE = 32
@@ -120,7 +120,10 @@ def test_an_evaluation_writes_tables_plots_and_strips(
     assert {row["count"] for row in rows} == {"2"}
     assert len((tmp_path / "edits.md").read_text().splitlines()) == 2 + 4
     with Image.open(tmp_path / "strips.png") as strips:
-        assert strips.size == (3 * 128 + 2 * 4, 22 + 3 * 128 + 2 * 4)
+        assert strips.size == (4 * 128 + 3 * 4, 22 + 3 * 128 + 2 * 4)
+        # Hair is painted, skin filled; the third row shows the paint again.
+        swatches = [strips.convert("RGB").getpixel((64, 22 + row * 132 + 64)) for row in range(3)]
+    assert swatches == [(31, 143, 140), (255, 255, 255), (31, 143, 140)]
     assert all((tmp_path / picture).stat().st_size > 1000 for picture in result.pictures)
 
 
@@ -151,6 +154,19 @@ def test_tables_add_counts_keep_the_worst_change_and_leave_gaps(tmp_path: Path) 
     assert lines[2:] == ["| lip | 100 | 5 | 7 | 1.5 |", "| hair | 100 | 1 | 0 |  |"]
     write_csv(table, tmp_path / "edits.csv")
     assert (tmp_path / "edits.csv").read_text().splitlines()[-1] == "hair,100,10,1,0,"
+
+
+def test_plots_show_constants_as_such_and_tick_where_was_measured() -> None:
+    table = {
+        Cell("hair", t, 10): {"max_difference_outside": 0.0, "unchanged_outside": 1.0, "seam": 1.1}
+        for t in (100, 475)
+    }
+    figure = plot_metrics(table, x=lambda cell: cell.timestep, label="start timestep")
+    largest, unchanged, seam = figure.axes
+    assert largest.get_ylim() == (0.0, 1.0)
+    assert unchanged.get_ylim()[0] == 0.0
+    assert 1.0 <= unchanged.get_ylim()[1] < 1.1
+    assert [list(axis.get_xticks()) for axis in (largest, seam)] == [[100, 475]] * 2
 
 
 def test_what_cannot_be_swept_is_refused(pipeline: EditPipeline, photos: list[np.ndarray]) -> None:

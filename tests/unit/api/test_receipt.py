@@ -8,6 +8,8 @@ from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from neural_photo_editor.api.receipt import MAX_RECEIPT_BYTES, canonical_json, read_receipt
 from neural_photo_editor.api.signing import is_signed_by
@@ -159,3 +161,22 @@ def test_texts_are_short_and_printable(text: str) -> None:
     changed = _replaced(_edit().document, ("environment", "torch"), text)
     with pytest.raises(ValueError, match=r"environment\.torch"):
         read_receipt(json.dumps(changed).encode())
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(path=st.sampled_from(LEAVES), value=_json, cut=st.integers(0, 1400))
+def test_no_document_does_more_than_be_refused(path: tuple[Any, ...], value: Any, cut: int) -> None:
+    changed = _replaced(_edit().document, path, value)
+    if changed != _edit().document:
+        assert not _passes(changed)
+    text = json.dumps(_edit().document)
+    assert cut < len(text)
+    with pytest.raises(ValueError, match="receipt"):
+        read_receipt(text[:cut].encode())

@@ -270,3 +270,17 @@ def test_the_uploads_are_what_they_are_called() -> None:
         assert image.mode == "P"
     assert decode_photo(make_upload("png-icc")).icc_profile is not None
     assert decode_photo(make_upload("webp-alpha")).alpha is not None
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.binary(max_size=200), cut=st.integers(0, 3000), bit=st.integers(0, 8 * 3000 - 1))
+def test_damaged_files_fail_and_nothing_else_happens(data: bytes, cut: int, bit: int) -> None:
+    edit = _edit()
+    flipped = bytearray(edit.edited)
+    flipped[bit // 8] ^= 1 << bit % 8
+    assert len(flipped) > 3000
+    for edited in (data, edit.edited[:cut], bytes(flipped)):
+        found = outcomes(edit.receipt, edit.original, edited, mask=data)
+        assert found["mask"] == FAILED
+        # A flipped bit may be one that no pixel depends on.
+        assert found["result"] in (FAILED, UNPROVEN)

@@ -180,3 +180,10 @@ def test_no_document_does_more_than_be_refused(path: tuple[Any, ...], value: Any
     assert cut < len(text)
     with pytest.raises(ValueError, match="receipt"):
         read_receipt(text[:cut].encode())
+
+
+def test_exact_cannot_be_claimed_against_the_digests() -> None:
+    changed = _replaced(_edit().document, ("result", "outside_sha256"), "0" * 64)
+    with pytest.raises(ValueError, match="exact disagrees"):
+        read_receipt(json.dumps(changed).encode())
+    assert not read_receipt(json.dumps({**changed, "exact": False}).encode()).exact

@@ -26,7 +26,7 @@ lint: $(VENV)/.installed-dev ## format check, lint, strict types, layer contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-serve: $(VENV)/.installed-app ## serve the latest bundle on 127.0.0.1:$(PORT) until Ctrl-C
+serve: $(VENV)/.installed-app ## serve the latest bundle with the gateway on 127.0.0.1:$(PORT) until Ctrl-C
 	$(BIN)/python serve/start.py --port $(PORT)
 
 clean: ## remove the virtual environment; outputs/ stays

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
@@ -33,6 +34,12 @@ _JVM_OPTIONS = (
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
 )
+# glibc gives large blocks back to the system at once, and each tensor takes new pages; kept, they
+# are used again. Settings of the environment go first.
+_KEEP_FREED_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "2000000000",
+}
 
 
 class TorchServeProcess:
@@ -44,11 +51,12 @@ class TorchServeProcess:
         port: of the inference API; 0 picks a free one.
         ready_timeout_s: how long loading and the warm-up may take, in seconds.
         stop_grace_s: how long processes may take to end before they are killed, in seconds.
+        environment: variables on top of our own, such as NPE_CONTROL_TOKEN.
 
     Raises:
         ValueError: the archive is missing.
-        RuntimeError: from ``start``: TorchServe or its worker died, or did not get ready in time;
-            the message ends with the log's last lines.
+        RuntimeError: from ``start`` and ``check_ready``: TorchServe or its worker died, or did not
+            get ready in time; the message ends with the log's last lines.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class TorchServeProcess:
         port: int = 0,
         ready_timeout_s: float = 180.0,
         stop_grace_s: float = 10.0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.mar = Path(mar).resolve()
         if not self.mar.is_file():
@@ -68,10 +77,13 @@ class TorchServeProcess:
         self.model = self.mar.stem
         self.port = port
         self.control_port = 0
+        self._environment = environment or {}
         self._ready_timeout_s = ready_timeout_s
+        self._ready_by = 0.0
         self._stop_grace_s = stop_grace_s
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: Path | None = None
+        self._management: httpx.Client | None = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -96,30 +108,59 @@ class TorchServeProcess:
 
     def start(self) -> Self:
         """Start, and return when every worker is ready; on failure nothing is left running."""
+        self.launch()
+        try:
+            while not self.check_ready():
+                time.sleep(_POLL_S)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def launch(self) -> None:
+        """Start and return at once; ``check_ready`` tells the rest. A second start after ``stop``
+        is at the same addresses.
+        """
         assert self._process is None, "already started"
         _check_port_is_free(self.port)
-        self.log_dir.mkdir(parents=True, exist_ok=True)
-        for old_log in self.log_dir.glob("*.log"):
-            old_log.unlink()
+        self._put_logs_aside()
         # Unix sockets live here, and their paths may not pass 107 characters.
         self._scratch = Path(tempfile.mkdtemp(prefix="npe-"))
+        transport = httpx.HTTPTransport(uds=str(self._scratch / "management.sock"))
+        self._management = httpx.Client(transport=transport, timeout=5.0)
         try:
             command = self._command(self._write_config(self._scratch), self._scratch)
             with (self.log_dir / "jvm.log").open("wb") as output:
                 self._process = subprocess.Popen(
                     command,
                     cwd=self.workdir,
-                    env=_environment(control_port=self.control_port),
+                    env=self._child_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-            self._wait_until_ready()
         except BaseException:
             self.stop()
             raise
-        return self
+        self._ready_by = time.monotonic() + self._ready_timeout_s
+
+    def check_ready(self) -> bool:
+        """Tell whether every worker is ready; raises RuntimeError once none will be."""
+        if not self.is_running():
+            raise RuntimeError(f"TorchServe ended while starting:\n{self.log_tail()}")
+        workers = self.workers()
+        # /ping says healthy while models still load, so it does not count.
+        if workers and all(worker["status"] == "READY" for worker in workers):
+            return True
+        tail = self.log_tail()
+        if _WORKER_DIED in tail:
+            raise RuntimeError(f"TorchServe's worker failed to load the bundle:\n{tail}")
+        if time.monotonic() > self._ready_by:
+            raise RuntimeError(
+                f"TorchServe was not ready after {self._ready_timeout_s:.0f} s:\n{tail}"
+            )
+        return False
 
     def stop(self) -> None:
         """End the server and its workers; return when all are gone. Safe to call twice."""
@@ -132,9 +173,17 @@ class TorchServeProcess:
                     self._process.wait()
                     break
             self._process = None
+        if self._management is not None:
+            self._management.close()
+            self._management = None
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
+
+    @property
+    def pid(self) -> int | None:
+        """The Java process, or None while nothing runs."""
+        return self._process.pid if self._process is not None else None
 
     def processes(self) -> list[psutil.Process]:
         """Return the server's live processes: the Java process and its workers."""
@@ -153,12 +202,11 @@ class TorchServeProcess:
 
     def workers(self) -> list[dict[str, Any]]:
         """Return the workers as the management API lists them; empty while it does not answer."""
-        transport = httpx.HTTPTransport(uds=str(self._management_socket()))
-        with httpx.Client(transport=transport, timeout=5.0) as client:
-            try:
-                reply = client.get(f"http://management/models/{self.model}")
-            except httpx.TransportError:
-                return []
+        assert self._management is not None, "not started"
+        try:
+            reply = self._management.get(f"http://management/models/{self.model}")
+        except httpx.TransportError:
+            return []
         if reply.status_code != 200:
             return []
         return [worker for version in reply.json() for worker in version["workers"]]
@@ -172,13 +220,29 @@ class TorchServeProcess:
                 lines += path.read_text(errors="replace").splitlines()
         return "\n".join(lines[-_LOG_TAIL_LINES:])
 
-    def _management_socket(self) -> Path:
-        assert self._scratch is not None, "not started"
-        return self._scratch / "management.sock"
+    def _put_logs_aside(self) -> None:
+        """Keep the logs of the last start, which may tell why there is another."""
+        before = self.log_dir / "before"
+        before.mkdir(parents=True, exist_ok=True)
+        for old_log in self.log_dir.glob("*.log"):
+            old_log.replace(before / old_log.name)
+
+    def _child_environment(self) -> dict[str, str]:
+        """Return our environment, without variables by which TorchServe would be reconfigured."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
+        return {
+            **_KEEP_FREED_MEMORY,
+            **kept,
+            **self._environment,
+            "PYTHONUNBUFFERED": "1",
+            "NPE_CONTROL_HOST": "127.0.0.1",
+            "NPE_CONTROL_PORT": str(self.control_port),
+        }
 
     def _write_config(self, scratch: Path) -> Path:
-        inference, metrics, grpc_inference, grpc_management, self.control_port = _free_ports(5)
+        inference, control, metrics, grpc_inference, grpc_management = _free_ports(5)
         self.port = self.port or inference
+        self.control_port = self.control_port or control
         template = Template((HERE / "config.properties").read_text())
         config = self.workdir / "config.properties"
         config.write_text(
@@ -214,23 +278,6 @@ class TorchServeProcess:
             str(self.mar.parent),
             "-ncs",
         ]
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + self._ready_timeout_s
-        while time.monotonic() < deadline:
-            if not self.is_running():
-                raise RuntimeError(f"TorchServe ended while starting:\n{self.log_tail()}")
-            workers = self.workers()
-            # /ping says healthy while models still load, so it does not count.
-            if workers and all(worker["status"] == "READY" for worker in workers):
-                return
-            tail = self.log_tail()
-            if _WORKER_DIED in tail:
-                raise RuntimeError(f"TorchServe's worker failed to load the bundle:\n{tail}")
-            time.sleep(_POLL_S)
-        raise RuntimeError(
-            f"TorchServe was not ready after {self._ready_timeout_s:.0f} s:\n{self.log_tail()}"
-        )
 
     def _wait_until_gone(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
@@ -270,15 +317,6 @@ def _check_port_is_free(port: int) -> None:
                 f"port {port} on 127.0.0.1 cannot be used ({error.strerror}): "
                 "stop what runs there or choose another with --port"
             ) from error
-
-
-def _environment(*, control_port: int) -> dict[str, str]:
-    """Return our environment without the variables by which TorchServe would be reconfigured."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
-    kept["PYTHONUNBUFFERED"] = "1"
-    kept["NPE_CONTROL_HOST"] = "127.0.0.1"
-    kept["NPE_CONTROL_PORT"] = str(control_port)
-    return kept
 
 
 def _torchserve_home() -> Path:

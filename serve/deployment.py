@@ -1,0 +1,123 @@
+"""What to do so that the versions which are wanted are those that are served: a pure function.
+
+A switch: the new version is started beside the old one; once it is ready it is *staged*, which is
+a canary that gets no request, until the gateway has found it ready too; then it takes the old
+one's place in the routes, and the old one is stopped when the gateway has nothing there any more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["production", "canary"]
+
+
+@dataclass(frozen=True)
+class Desired:
+    """The versions that the registry's aliases name; None for an alias that it does not have."""
+
+    production: int | None = None
+    canary: int | None = None
+
+    def version(self, role: Role) -> int | None:
+        return self.production if role == "production" else self.canary
+
+
+@dataclass(frozen=True)
+class ServerView:
+    """One running server as the decision sees it.
+
+    Attributes:
+        ready: it answers, with the bundle that it should have.
+        broken: it could not be started, and never was ready.
+        known: the gateway lists it: it may have requests there.
+        seen: the gateway has found it ready.
+    """
+
+    ready: bool = False
+    broken: bool = False
+    known: bool = False
+    seen: bool = False
+
+
+Failures = frozenset[tuple[Role, int]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done now.
+
+    Attributes:
+        production, canary, staged: versions in the routes.
+        start, stop: versions whose servers are to be started and stopped.
+        failed: versions that are not tried again before their alias names another one.
+    """
+
+    production: int | None
+    canary: int | None
+    staged: int | None
+    start: frozenset[int]
+    stop: frozenset[int]
+    failed: Failures
+
+
+def decide(
+    desired: Desired,
+    servers: Mapping[int, ServerView],
+    *,
+    serving: int | None,
+    failed: Failures = frozenset(),
+) -> Plan:
+    """Return the next steps towards what is desired.
+
+    Args:
+        desired: what should be served.
+        servers: what runs, by version.
+        serving: the version that the routes name as production.
+        failed: what the last plan said.
+    """
+    failed = _failures(desired, servers, serving=serving, failed=failed)
+    target, canary = (
+        None if (role, desired.version(role)) in failed else desired.version(role)
+        for role in ("production", "canary")
+    )
+    staged = None
+    production = serving
+    if target is not None and target != serving and _is_ready(servers, target):
+        if serving is None or servers[target].seen:
+            production = target
+        else:
+            staged = target
+    # One server besides production's at a time: a canary waits until a switch is over.
+    switching = target not in (None, production)
+    if production is None or switching or canary in (production, target):
+        canary = None
+    wanted = {version for version in (target, canary) if version is not None}
+    kept = wanted | {production}
+    return Plan(
+        production=production,
+        canary=canary if canary is not None and _is_ready(servers, canary) else None,
+        staged=staged,
+        start=frozenset(wanted - servers.keys()),
+        stop=frozenset(v for v, server in servers.items() if v not in kept and not server.known),
+        failed=failed,
+    )
+
+
+def _is_ready(servers: Mapping[int, ServerView], version: int) -> bool:
+    return version in servers and servers[version].ready
+
+
+def _failures(
+    desired: Desired, servers: Mapping[int, ServerView], *, serving: int | None, failed: Failures
+) -> Failures:
+    roles: tuple[Role, ...] = ("production", "canary")
+    wanted = {(role, version) for role in roles if (version := desired.version(role)) is not None}
+    if serving is None:
+        return frozenset()  # There is nothing to fall back on: it is tried again and again.
+    broken = {
+        (role, version)
+        for role, version in wanted
+        if version != serving and version in servers and servers[version].broken
+    }
+    return frozenset((failed & wanted) | broken)

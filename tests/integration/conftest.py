@@ -1,5 +1,6 @@
-"""An S3 server of each test's own."""
+"""A real S3 server process, and an empty bucket for each test."""
 
+import itertools
 import socket
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
+_numbers = itertools.count(1)
 
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of an empty bucket of a server of this test's own."""
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -24,19 +26,25 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    try:
+        _wait_until_it_answers(server, endpoint)
+        yield endpoint
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of a bucket of this test's own."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    try:
-        _wait_until_it_answers(server, endpoint)
-        fsspec.get_filesystem_class("s3").clear_instance_cache()  # It knows another test's server.
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("photos")
-        yield "s3://photos"
-    finally:
-        server.kill()
-        server.wait()
+    name = f"photos-{next(_numbers)}"
+    fsspec.filesystem("s3", skip_instance_cache=True).mkdir(name)
+    return f"s3://{name}"
 
 
 def _wait_until_it_answers(server: "subprocess.Popen[bytes]", endpoint: str) -> None:

@@ -252,6 +252,8 @@ class ObjectStore:
 
     def create(self, path: str, content: bytes) -> bool:
         with self._explained(path):
+            if self.fs.exists(f"{self.root}/{path}"):
+                return False  # Also where the store ignores the condition below.
             try:
                 self.fs.pipe_file(f"{self.root}/{path}", content, mode="create")
             except OSError:  # Not every store says why.

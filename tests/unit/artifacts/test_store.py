@@ -125,3 +125,32 @@ def test_a_store_that_does_not_answer_is_named(
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "find", fail)
     with pytest.raises(StoreError, match=r"RuntimeError: connection reset\. Check the network"):
         list_versions(registry, "ddpm")
+
+
+def test_a_store_that_ignores_conditions_is_noticed_by_looking(
+    registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = type(fsspec.filesystem("memory"))
+    write = memory.pipe_file
+    monkeypatch.setattr(
+        memory, "pipe_file", lambda fs, path, value, mode="": write(fs, path, value)
+    )
+    store = open_store(registry)
+    assert store.create("ddpm/claims/1", b"first\n")
+    assert not store.create("ddpm/claims/1", b"second\n")
+    assert store.read("ddpm/claims/1") == b"first\n"
+    assert _publish(registry) == 2
+
+
+def test_a_lost_answer_does_not_cost_the_claim(
+    registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = type(fsspec.filesystem("memory"))
+    write = memory.pipe_file
+
+    def twice(fs: object, path: str, value: bytes, **settings: str) -> None:
+        write(fs, path, value, **settings)
+        write(fs, path, value, **settings)  # As a client repeats what it heard nothing of.
+
+    monkeypatch.setattr(memory, "pipe_file", twice)
+    assert open_store(registry).create("ddpm/claims/1", b"ours\n")

@@ -50,7 +50,12 @@ def create_app(settings: GatewaySettings, service: EditService) -> FastAPI:
             expose_headers=_EXPOSED_HEADERS,
         )
     # The last one added is the outermost.
-    app.add_middleware(RequestMiddleware, metrics=service.metrics, tracing=service.tracing)
+    app.add_middleware(
+        RequestMiddleware,
+        metrics=service.metrics,
+        tracing=service.tracing,
+        is_draining=lambda: service.draining,
+    )
     app.add_middleware(LingeringMiddleware)
     return app
 

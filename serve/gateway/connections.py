@@ -3,6 +3,7 @@
 uvicorn waits for ever for a request's head to be completed and for a client to take its answer.
 """
 
+import uuid
 from asyncio import Protocol, TimerHandle, Transport
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from neural_photo_editor.api.envelope import Reply, render_error
 from neural_photo_editor.api.errors import RequestError
+from serve.gateway.forwarding import REQUEST_ID_HEADER
 from serve.gateway.settings import GatewaySettings
 
 MAX_HEAD_BYTES = 32 * 1024
@@ -156,6 +158,11 @@ def guarded_protocol(settings: GatewaySettings, refusals: Counter) -> type[Proto
 
 
 def _write_response(reply: Reply) -> bytes:
-    headers = {**reply.headers, "Content-Length": str(len(reply.body)), "Connection": "close"}
+    headers = {
+        **reply.headers,
+        REQUEST_ID_HEADER: uuid.uuid4().hex,
+        "Content-Length": str(len(reply.body)),
+        "Connection": "close",
+    }
     lines = [f"HTTP/1.1 {reply.status} {reply.phrase}", *(f"{k}: {v}" for k, v in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode("ascii") + reply.body

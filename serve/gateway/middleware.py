@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,10 +37,22 @@ _DOCS_PATHS = frozenset({"/docs", "/redoc"})
 
 
 class RequestMiddleware:
-    """Wraps the whole application; nothing but ASGI, so that streams stay streams."""
+    """Wraps the whole application; nothing but ASGI, so that streams stay streams.
 
-    def __init__(self, app: ASGIApp, *, metrics: GatewayMetrics, tracing: Tracing) -> None:
+    Args:
+        is_draining: whether connections are to be closed after their answers.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: GatewayMetrics,
+        tracing: Tracing,
+        is_draining: Callable[[], bool],
+    ) -> None:
         self._app = app
+        self._is_draining = is_draining
         self._metrics = metrics
         self._tracing = tracing
 
@@ -58,6 +71,8 @@ class RequestMiddleware:
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID_HEADER] = record.request_id
                 _add_security_headers(headers, scope["path"])
+                if self._is_draining():
+                    headers["Connection"] = "close"
             else:
                 record.bytes_out += len(message.get("body", b""))
             seconds = time.perf_counter() - record.started

@@ -44,6 +44,7 @@ __all__ = ["ANONYMOUS", "EditService", "OnProgress", "Principal"]
 
 logger = logging.getLogger(__name__)
 
+_WIND_UP_S = 5.0  # for canceled jobs, when the gateway ends
 _SEEDS = 2**32  # as many as the worker draws from
 
 
@@ -101,7 +102,8 @@ class EditService:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._background:
+            await asyncio.wait(self._background, timeout=_WIND_UP_S)
 
     def authenticate(self, secret: str | None, *, address: str | None = None) -> Principal:
         """Return whose key this is; raises RequestError 401, or 429 after many from an address."""

@@ -293,7 +293,9 @@ def test_a_draining_gateway_says_so_and_answers_on(tmp_path: Path) -> None:
         gateway.service.draining = True
         not_ready = await gateway.client.get("/readyz")
         assert "shutting down" in problem_of(not_ready, 503)["detail"]
-        assert (await gateway.edit()).status_code == 200
+        answered = await gateway.edit()
+        assert answered.status_code == 200
+        assert answered.headers["connection"] == "close"
 
     run(tmp_path, case)
 

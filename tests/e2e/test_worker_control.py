@@ -138,7 +138,7 @@ def test_others_of_its_batch_do_not_notice(
     before = values(control)
     with control.stream("GET", f"/jobs/{blocker}/events") as reply:
         lines = reply.iter_lines()
-        first = start(pool, served, LONG, blocker)
+        first = start(pool, served, {**LONG, "resamples": "1"}, blocker)
         next(lines)
         with control.stream("GET", f"/jobs/{unwanted}/events") as other_reply:
             waiting = [
@@ -181,17 +181,24 @@ def test_deadlines_are_kept_before_and_during_an_edit(
     name = "npe_worker_steps_computed_total"
     assert between[name] == before[name]
 
-    sent = time.time()
-    headers = {"X-NPE-Deadline": repr(sent + 0.7), "X-NPE-Sent": repr(sent)}
-    late = send(served, LONG, headers)
-    assert late.status_code == 504
-    assert late.json()["status"] == 504
-    after = values(control)
-    saved = "npe_worker_steps_saved_total deadline"
-    assert after[name] > between[name]
-    assert 0 < after[saved] - between[saved] < 999
+    # On a busy machine a short time is over before the first step.
+    for patience_s in (0.25 * 1.5**number for number in range(12)):
+        sent = time.time()
+        late = send(
+            served, LONG, {"X-NPE-Deadline": repr(sent + patience_s), "X-NPE-Sent": repr(sent)}
+        )
+        assert late.status_code == 504
+        assert late.json()["status"] == 504
+        after = values(control)
+        if after[name] > between[name]:
+            break
+    assert 0 < after[name] - between[name] < 999
+    assert (
+        after["npe_worker_steps_saved_total deadline"]
+        > (between["npe_worker_steps_saved_total deadline"])
+    )
     waits = "npe_worker_queue_wait_seconds_count"
-    assert after[waits] - between[waits] == 1
+    assert after[waits] > between[waits]
 
 
 def test_an_answer_says_how_long_it_waited(served: TorchServeProcess) -> None:

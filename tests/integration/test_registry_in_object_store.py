@@ -14,6 +14,7 @@ from neural_photo_editor.artifacts.bundle import load_bundle
 from neural_photo_editor.artifacts.digests import write_sums
 from neural_photo_editor.artifacts.garbage import ABANDONED_S, delete_garbage, find_garbage
 from neural_photo_editor.artifacts.load import load_artifact
+from neural_photo_editor.artifacts.open_store import open_store
 from neural_photo_editor.artifacts.policy import Policy
 from neural_photo_editor.artifacts.promotion import promote
 from neural_photo_editor.artifacts.registry import (
@@ -27,7 +28,6 @@ from neural_photo_editor.artifacts.registry import (
     set_alias,
     staging_folder,
 )
-from neural_photo_editor.artifacts.store import open_store
 from tests.unit.artifacts.conftest import KINDS, export_tiny, publish_tiny_bundle
 
 pytestmark = pytest.mark.slow
@@ -38,13 +38,13 @@ DYING_EXPORTER = """
 import sys
 from neural_photo_editor.artifacts.digests import write_sums
 from neural_photo_editor.artifacts.registry import publish, staging_folder
-from neural_photo_editor.artifacts import store
+from neural_photo_editor.artifacts.open_store import open_store
 registry = sys.argv[1]
 staged = staging_folder(registry)
 for name in ("a", "b"):
     (staged / name).write_text(name)
 write_sums(staged)
-fs = store.open_store(registry).fs
+fs = open_store(registry).fs
 put_file = fs.put_file
 def slow(source, target):
     put_file(source, target)

@@ -6,7 +6,7 @@ from pathlib import Path
 from neural_photo_editor.artifacts import registry as registries
 from neural_photo_editor.artifacts.bundle_spec import BUNDLE_NAME, BundleSpec
 from neural_photo_editor.artifacts.history import earlier_versions
-from neural_photo_editor.artifacts.store import open_store
+from neural_photo_editor.artifacts.open_store import open_store
 
 ABANDONED_S = 24 * 3600.0
 """A writer that has been silent for so long is dead."""

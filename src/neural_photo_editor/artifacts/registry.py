@@ -1,7 +1,7 @@
 """Versioned artifacts and bundles: ``NAME/versions/N/`` and ``NAME/aliases/ALIAS``.
 
 A registry is a folder, or a prefix of an object store such as ``s3://bucket/registry``; see
-`store` for what each guarantees. Needs no torch.
+`local_store` and `object_store` for what they guarantee. Needs no torch.
 """
 
 from pathlib import Path
@@ -10,7 +10,8 @@ from neural_photo_editor.artifacts import history as histories
 from neural_photo_editor.artifacts.digests import SUMS_NAME, parse_sums
 from neural_photo_editor.artifacts.history import Change
 from neural_photo_editor.artifacts.names import check_name
-from neural_photo_editor.artifacts.store import Store, open_store
+from neural_photo_editor.artifacts.open_store import open_store
+from neural_photo_editor.artifacts.store import Store
 from neural_photo_editor.common.fingerprint import sha256_bytes
 
 LATEST = "latest"

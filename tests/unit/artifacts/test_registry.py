@@ -7,6 +7,7 @@ import pytest
 
 from neural_photo_editor.artifacts.digests import write_sums
 from neural_photo_editor.artifacts.history import ACTOR_VARIABLES
+from neural_photo_editor.artifacts.open_store import open_store
 from neural_photo_editor.artifacts.registry import (
     find_version,
     list_aliases,
@@ -20,7 +21,6 @@ from neural_photo_editor.artifacts.registry import (
     set_alias,
     staging_folder,
 )
-from neural_photo_editor.artifacts.store import open_store
 
 Registry = Path | str
 

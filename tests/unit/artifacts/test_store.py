@@ -6,8 +6,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from neural_photo_editor.artifacts import object_store
 from neural_photo_editor.artifacts import store as stores
 from neural_photo_editor.artifacts.digests import write_sums
+from neural_photo_editor.artifacts.open_store import open_store
 from neural_photo_editor.artifacts.registry import (
     list_versions,
     publish,
@@ -15,7 +17,7 @@ from neural_photo_editor.artifacts.registry import (
     resolve,
     staging_folder,
 )
-from neural_photo_editor.artifacts.store import StoreError, open_store
+from neural_photo_editor.artifacts.store import StoreError
 
 
 @pytest.fixture
@@ -111,7 +113,8 @@ def test_a_large_file_is_not_read_as_a_small_one(
     registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _publish(registry, "x" * 2000)
-    monkeypatch.setattr(stores, "MAX_SMALL_BYTES", 1000)
+    for module in (stores, object_store):
+        monkeypatch.setattr(module, "MAX_SMALL_BYTES", 1000)
     with pytest.raises(ValueError, match="more than 1000 bytes"):
         read_files(registry, "ddpm", 1, "file")
 

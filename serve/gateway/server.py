@@ -1,4 +1,4 @@
-"""The gateway as a process: what it is made of, its two ports, and how it drains."""
+"""The gateway as a process: what it is made of, its ports, and how it drains."""
 
 import asyncio
 import contextlib
@@ -17,6 +17,7 @@ import uvloop
 from serve.gateway.access import Authenticator, Limiter, NoKeys, NoLimits
 from serve.gateway.app import create_app
 from serve.gateway.connections import guarded_protocol
+from serve.gateway.grpc_server import create_grpc_server, listen_for_grpc
 from serve.gateway.internal import create_internal_app
 from serve.gateway.keys import KeyStore
 from serve.gateway.metrics import GatewayMetrics
@@ -90,16 +91,25 @@ async def _serve(
     ):
         face = public_server(settings, service)
         inside = _Server(_config(create_internal_app(pool, metrics)))
+        addresses = {"public": _address(public), "internal": _address(internal)}
+        rpc = None
+        if settings.grpc_port is not None:
+            rpc = create_grpc_server(settings, service)
+            port = listen_for_grpc(rpc, settings.host, settings.grpc_port)
+            addresses["grpc"] = f"{settings.host}:{port}"
+            await rpc.start()
         serving = [
             asyncio.create_task(face.serve(sockets=[public])),
             asyncio.create_task(inside.serve(sockets=[internal])),
         ]
-        _log_addresses(public=public, internal=internal)
+        logger.info("listening", extra={"fields": addresses})
         await _until(stopping, serving)
         service.draining = True
         logger.info("draining")
         await asyncio.sleep(settings.drain_delay_s)
         face.should_exit = True
+        if rpc is not None:
+            await rpc.stop(settings.drain_timeout_s)
         await serving[0]
         inside.should_exit = True
         await serving[1]
@@ -147,9 +157,8 @@ async def _until(stopping: asyncio.Event, serving: list[asyncio.Task[None]]) -> 
         task.result()
 
 
-def _log_addresses(**sockets: socket.socket) -> None:
-    fields = {name: "{}:{}".format(*one.getsockname()[:2]) for name, one in sockets.items()}
-    logger.info("listening", extra={"fields": fields})
+def _address(listening: socket.socket) -> str:
+    return "{}:{}".format(*listening.getsockname()[:2])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -131,6 +131,7 @@ class EditService:
         principal: Principal,
         request_id: str,
         on_progress: OnProgress | None = None,
+        timeout_s: float | None = None,
     ) -> Reply:
         """Have a backend answer a request.
 
@@ -140,6 +141,7 @@ class EditService:
             request: its images' headers have been checked.
             request_id: 32 hexadecimal digits, new for each request.
             on_progress: awaited for each line of the worker's events (see the control server).
+            timeout_s: how long the sender waits, where that is less than the setting's time.
 
         Returns:
             The worker's answer; its status is 200, its headers name the bundle and the channel.
@@ -149,7 +151,8 @@ class EditService:
                 without room, 429 with too many of the key in flight, 504 past the deadline.
         """
         authorize(principal, operation_of(request))
-        timeout_s = self._settings.request_timeout_s
+        longest_s = self._settings.request_timeout_s
+        timeout_s = longest_s if timeout_s is None else min(timeout_s, longest_s)
         deadline = time.time() + timeout_s
         # Drawn here, once: a request that is sent again then gives the same image.
         if isinstance(request, EditRequest) and request.seed is None:

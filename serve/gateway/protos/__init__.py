@@ -1,0 +1,1 @@
+"""The gRPC service: editor.proto and the code generated from it."""

@@ -39,10 +39,11 @@ def _gray() -> bytes:
     return encode_png(ramp.astype(np.uint8))
 
 
+# Timestep 500 is beyond strength 1.
 EDITS: dict[str, tuple[str, dict[str, Any]]] = {
     "color": ("png", {"mask": mask_png(MASK), "color": "#30c060", "strength": 0.37}),
     "fill": ("jpeg", {"mask": mask_png(MASK), "steps": 2, "resamples": 2}),
-    "by-timestep": ("png-alpha", {"mask": mask_png(MASK), "color": "#30c060", "timestep": 333}),
+    "by-timestep": ("png-alpha", {"mask": mask_png(MASK), "color": "#30c060", "timestep": 500}),
     "strokes": ("png-icc", {"strokes": _strokes(), "sampler": "ddpm"}),
     "masked-strokes": ("jpeg-rotated", {"mask": mask_png(MASK), "strokes": _strokes()}),
     "strength-map": (

@@ -106,7 +106,8 @@ class EditRequest(_Request):
     strength keeps the photo's, other paint is mixed, and what is filled is drawn anew."""
     blend: Blend | None = None
     """How the edit meets its surroundings: a soft edge, or the edit's gradients continuing the
-    colors around the mask. Left out, gradients without paint and a soft edge with it."""
+    colors around the mask. Left out, gradients where a ``mask`` is filled, and a soft edge with
+    paint and for ``regions``, whose borders are the photo's own."""
     format: ImageFormat | None = None
     """File type of the result. Left out, WebP for WebP up to 12 megapixels, else PNG: both keep
     every pixel outside the mask exactly, which JPEG cannot."""

@@ -15,7 +15,7 @@ from neural_photo_editor.imaging.compositing import Photo, composite
 from neural_photo_editor.imaging.edit_transfer import color_change
 from neural_photo_editor.imaging.geometry import Box, put_back
 from neural_photo_editor.imaging.gradient_blending import blend_gradients
-from neural_photo_editor.imaging.masks import MAX_FEATHER_PX, mask_coverage
+from neural_photo_editor.imaging.masks import MAX_FEATHER_PX, Mask, mask_coverage
 from neural_photo_editor.imaging.structure import structure_change
 from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo
 
@@ -47,28 +47,35 @@ def finish_edit(
     """
     height, width = photo.shape[:2]
     ring_px = max(1, round(RING * edit.crop.side))
+    matches = edit.is_fill or edit.blend == "gradient"
     # A soft edge looks one pixel beyond the mask, to see where the mask ends.
-    margin = ring_px if edit.blend == "gradient" else 1
-    window = grow(edit.box, margin, within=(0, 0, height, width))
+    window = grow(edit.box, ring_px if matches else 1, within=(0, 0, height, width))
     original, mask = photo[rows_and_columns(window)], edit.mask[rows_and_columns(window)]
     edited = _edited_pixels(original, window, edit, square=square, enlarged=enlarged)
-    if edit.kept is not None:
-        kept = np.zeros_like(mask)
-        kept[rows_and_columns(shift(edit.box, rows=-window[0], columns=-window[1]))] = edit.kept
+    kept = None if edit.kept is None else _kept_pixels(window, edit)
+    to_edit = mask
+    if kept is not None:
         painted = _painted(window, original, edit)
-        if edit.blend == "gradient":
-            mask = mask & ~kept
-        else:
-            edited = composite(painted, edited, ~kept, feather_px=min(ring_px, MAX_FEATHER_PX))
         original = np.where(kept[..., None], painted, original)
+        to_edit = mask & ~kept
+    if matches:
+        edited = match_ring(original, edited, to_edit, width_px=ring_px)
     if edit.blend == "gradient":
-        edited = match_ring(original, edited, mask, width_px=ring_px)
-        blended = blend_gradients(original, edited, mask)
+        blended = blend_gradients(original, edited, to_edit)
     else:
+        if kept is not None:
+            edited = composite(painted, edited, ~kept, feather_px=min(ring_px, MAX_FEATHER_PX))
         blended = composite(original, edited, mask, feather_px=edit.feather_px)
     result = photo.copy()
     result[rows_and_columns(window)] = blended
     return result
+
+
+def _kept_pixels(window: Box, edit: PreparedEdit) -> Mask:
+    """Return which pixels of a window around the mask's box a strength map keeps."""
+    kept = np.zeros((window[2] - window[0], window[3] - window[1]), dtype=bool)
+    kept[rows_and_columns(shift(edit.box, rows=-window[0], columns=-window[1]))] = edit.kept
+    return kept
 
 
 def _edited_pixels(

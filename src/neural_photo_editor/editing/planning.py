@@ -110,11 +110,13 @@ def choose_detail(request: EditRequest, *, strength: float) -> DetailSource:
 def choose_blend(request: EditRequest, *, whole_photo: bool) -> Blend:
     """What is filled takes up the colors around it; paint keeps its own, up to its edge.
 
+    Not so the fill of a region: its border is that of a thing, and what lies beyond is another.
     Without a pixel around the mask there are no gradients to continue.
     """
     if whole_photo:
         return "feather"
-    return request.blend or ("feather" if has_paint(request) else "gradient")
+    keeps_its_edge = has_paint(request) or request.regions
+    return request.blend or ("feather" if keeps_its_edge else "gradient")
 
 
 def _start(

@@ -80,6 +80,11 @@ class PreparedEdit:
     start: Tensor | None
     kept: Mask | None
 
+    @property
+    def is_fill(self) -> bool:
+        """Whether nothing is painted, so that the edit is to go with the photo's own colors."""
+        return self.u_0 is self.x_0
+
 
 def prepare_edit(
     request: EditRequest,

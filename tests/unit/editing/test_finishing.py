@@ -76,13 +76,26 @@ def test_gradient_blending_leaves_no_seam_where_feathering_does() -> None:
     photo = np.full((SIDE, SIDE, 3), 150, dtype=np.uint8)
 
     def step_at_the_border(blend: Any) -> float:
-        edit = _prepare(photo, blend=blend)
+        edit = _prepare(photo, blend=blend, color="#969696")
         darker = edit.x_0 - 0.3  # A cast of 38 gray levels.
         result = finish_edit(photo, edit, square=darker, enlarged=darker).astype(float)
         return float(np.abs(result[70:186, 55] - photo[70:186, 55]).mean())
 
     assert step_at_the_border("gradient") < 2
     assert step_at_the_border("feather") > 30
+
+
+def test_fills_are_rid_of_a_cast_of_color_and_paint_is_not() -> None:
+    photo = np.random.default_rng(0).integers(90, 170, (SIDE, SIDE, 3)).astype(np.uint8)
+
+    def mean_change(**fields: Any) -> float:
+        edit = _prepare(photo, blend="feather", detail="model", **fields)
+        darker = edit.x_0 - 0.2  # A cast of 26 gray levels.
+        result = finish_edit(photo, edit, square=darker, enlarged=darker).astype(float)
+        return float(np.abs((result - photo)[MASK].mean()))
+
+    assert mean_change() < 2
+    assert mean_change(color="#808080") > 20
 
 
 def test_photo_and_edit_share_no_memory() -> None:
@@ -143,7 +156,8 @@ def test_an_edit_meets_what_a_strength_map_keeps_without_a_step(detail: Any, ble
     photo = np.full((SIDE, SIDE, 3), 150, dtype=np.uint8)
     gray = np.full((SIDE, SIDE), 255, dtype=np.uint8)
     gray[:, :128] = 0
-    edit = _prepare(photo, detail=detail, blend=blend, strength_map=encode_png(gray))
+    fields = {"color": "#969696", "strength_map": encode_png(gray)}
+    edit = _prepare(photo, detail=detail, blend=blend, **fields)
     darker = edit.x_0 - 0.3  # A cast of 38 gray levels.
     result = finish_edit(photo, edit, square=darker, enlarged=darker).astype(float)
     steps = np.abs(np.diff(result[100:150, 120:160], axis=1))

@@ -152,5 +152,8 @@ def test_fills_continue_the_colors_around_them() -> None:
     assert choose_blend(_request(**PAINT), whole_photo=False) == "feather"
     assert choose_blend(_request(**PAINT, blend="gradient"), whole_photo=False) == "gradient"
     assert choose_blend(_request(blend="feather"), whole_photo=False) == "feather"
+    # A region's border is one of the photo's, too.
+    region = EditRequest(photo=b"x", regions=("hair",))
+    assert choose_blend(region, whole_photo=False) == "feather"
     # Nothing lies around a mask of the whole photo.
     assert choose_blend(_request(blend="gradient"), whole_photo=True) == "feather"

@@ -106,7 +106,7 @@ async def _serve(
         await _until(stopping, serving)
         service.draining = True
         logger.info("draining")
-        await asyncio.sleep(settings.drain_delay_s)
+        await _pause(stopping, settings.drain_delay_s)
         face.should_exit = True
         if rpc is not None:
             await rpc.stop(settings.drain_timeout_s)
@@ -146,6 +146,14 @@ def _config(app: Any, **options: Any) -> uvicorn.Config:
         "proxy_headers": False,  # client addresses are not used
     }
     return uvicorn.Config(app, **{"timeout_graceful_shutdown": 5, **fixed, **options})
+
+
+async def _pause(stopping: asyncio.Event, seconds: float) -> None:
+    """Return after a time, or when asked to stop once more."""
+    stopping.clear()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
 
 
 async def _until(stopping: asyncio.Event, serving: list[asyncio.Task[None]]) -> None:

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from neural_photo_editor.api.envelope import Reply, operation_of
-from neural_photo_editor.api.errors import RequestError, internal_error
+from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import EditRequest, Request
 from serve.gateway.access import (
     ANONYMOUS,
@@ -178,9 +179,12 @@ class EditService:
                 await cancel_job(job.backend, job.request_id)
             await asyncio.gather(task, return_exceptions=True)
 
-        background = asyncio.create_task(wind_up(), name=f"cancel {job.request_id}")
-        self._background.add(background)
-        background.add_done_callback(self._background.discard)
+        self._in_background(wind_up())
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _run(self, job: _Job, principal: Principal, timeout_s: float) -> Reply:
         try:
@@ -189,7 +193,7 @@ class EditService:
                     return await self._run_until_answered(job)
         except TimeoutError:
             if job.backend is not None:
-                await cancel_job(job.backend, job.request_id)
+                self._in_background(cancel_job(job.backend, job.request_id))
             raise RequestError(
                 504,
                 f"the request was not answered within {timeout_s:g} s",
@@ -241,9 +245,18 @@ class EditService:
             logger.warning("a worker was lost (%s), attempt %d", error, job.attempts)
             self._note_failure(backend, "worker_lost")
             if job.attempts >= self._settings.max_attempts:
-                raise internal_error() from None
+                raise _given_up(job.attempts) from None
         return None
 
     def _note_failure(self, backend: Backend, reason: str) -> None:
         self.metrics.retries.labels(reason).inc()
         backend.suspect()
+
+
+def _given_up(attempts: int) -> RequestError:
+    return RequestError(
+        500,
+        f"the worker died {attempts} times while it had this request",
+        field=None,
+        remedy="send it again; if it fails again, report it with the server's log",
+    )

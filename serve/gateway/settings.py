@@ -47,7 +47,7 @@ class GatewaySettings(BaseModel):
     # Load.
     max_in_flight: Count = 64
     batches_in_flight: Count = 2
-    max_attempts: Count = 4
+    max_attempts: Count = 8
     retry_after_s: Seconds = 2.0
 
     # Input.

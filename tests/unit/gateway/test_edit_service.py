@@ -206,8 +206,9 @@ def test_a_request_past_its_deadline_is_given_up(tmp_path: Path) -> None:
     async def run() -> None:
         with SmallBackend() as backend:
             backend.plan.append("hold")
-            async with small_gateway(tmp_path, backend, request_timeout_s=0.2) as gateway:
+            async with small_gateway(tmp_path, backend, request_timeout_s=1.0) as gateway:
                 assert (await refusal(gateway)).status == 504
+                await until(backend.was_canceled.is_set)
                 assert backend.canceled == [backend.headers[0]["x-npe-request-id"]]
                 assert gateway.pool.states()[0].in_flight == 0
 

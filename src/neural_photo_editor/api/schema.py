@@ -50,7 +50,13 @@ def _check_regions(value: object) -> object:
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,  # OpenAPI shows them
+    )
 
     photo: Annotated[bytes, Field(min_length=1, repr=False)]
     """The photo as a JPEG, PNG or WebP file."""
@@ -95,6 +101,7 @@ class EditRequest(_Request):
     """How often each of them is repeated (RePaint), so that the edit comes to fit its surroundings;
     left out, edits without paint are, and others are not."""
     sampler: Sampler | None = None
+    """How noise becomes an image, step by step; left out, the server's default."""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     """The same seed and request give the same image; left out, the server draws and reports one."""
     variations: Annotated[int, Field(ge=1, le=MAX_VARIATIONS)] = 1

@@ -350,6 +350,8 @@ def test_the_documentation_names_every_field_and_status(tmp_path: Path) -> None:
         content = edit["requestBody"]["content"]
         for kind in ("multipart/form-data", "application/json"):
             assert set(content[kind]["schema"]["properties"]) == set(EditRequest.model_fields)
+            described = content[kind]["schema"]["properties"].values()
+            assert all(field.get("description") for field in described)
         assert content["multipart/form-data"]["schema"]["properties"]["mask"]["format"] == "binary"
         statuses = {"200", "400", "401", "403", "408", "413", "415", "422", "429", "500", "503"}
         assert statuses <= set(edit["responses"])

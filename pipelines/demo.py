@@ -38,7 +38,7 @@ def demo(cfg: DictConfig) -> list[Check]:
         durations_s["start the server"] = time.monotonic() - start
         _log.info("[serve] ready at %s: %d edits ...", server.inference_url, len(edits))
         start = time.monotonic()
-        client = EditClient(server.inference_url, timeout_s=REQUEST_TIMEOUT_S)
+        client = EditClient(server.inference_url, model=server.model, timeout_s=REQUEST_TIMEOUT_S)
         shown: list[ShownEdit] = run_edits(client, edits, folder=out)
         bundle_digest = client.segment(edits[0].photo).metadata.bundle_digest
         durations_s["edit"] = time.monotonic() - start

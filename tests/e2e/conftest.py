@@ -1,6 +1,7 @@
 """A real server with a bundle of tiny, untrained networks, made once for all end-to-end tests."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from neural_photo_editor.api.key_file import changed_keys, create_key
 from neural_photo_editor.api.signing import KEY_VARIABLE, key_to_text
 from neural_photo_editor.artifacts.bundle import ServingDefaults, build_bundle
 from neural_photo_editor.artifacts.export import export_artifact
@@ -15,7 +17,9 @@ from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.networks.denoising_unet import DenoisingUNet
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 from neural_photo_editor.networks.srresnet import SRResNet
+from serve.gateway.routes import Routes
 from serve.torchserve_process import TorchServeProcess
+from tests.e2e.gateway_process import KeyedGateway, route_to, running_gateway
 
 SERVE = Path(__file__).resolve().parents[2] / "serve"
 RESOLUTION = 32
@@ -68,3 +72,16 @@ def server(
         environment.setenv(KEY_VARIABLE, key_to_text(bytes(range(32))))
         with TorchServeProcess(tiny_archive, workdir=tmp_path_factory.mktemp("serve")) as process:
             yield process
+
+
+@pytest.fixture(scope="session")
+def keyed_gateway(
+    server: TorchServeProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KeyedGateway]:
+    folder = tmp_path_factory.mktemp("keyed_gateway")
+    key, text = create_key("tests", now=datetime.now(UTC))
+    with changed_keys(folder / "keys.json") as keys:
+        keys.append(key)
+    with running_gateway(folder, Routes(production=(route_to(server),))) as process:
+        process.wait_until_ready()
+        yield KeyedGateway(process, text)

@@ -46,6 +46,26 @@ class GatewayProcess:
             time.sleep(0.02)
 
 
+@dataclass(frozen=True)
+class KeyedGateway:
+    """A gateway that asks for keys, and one that it takes.
+
+    Attributes:
+        environment: that of a client which has the key.
+    """
+
+    process: GatewayProcess
+    key: str
+
+    @property
+    def url(self) -> str:
+        return self.process.url
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "NPE_API_KEY": self.key}
+
+
 def route_to(server: TorchServeProcess) -> BackendRoute:
     return BackendRoute(
         url=server.inference_url, control_url=server.control_url, model=server.model

@@ -91,7 +91,9 @@ def worker_metric(torchserve: TorchServeProcess, start: str) -> float:
 def test_an_edit_is_that_of_the_worker_itself(
     gateway: GatewayProcess, torchserve: TorchServeProcess
 ) -> None:
-    direct = EditClient(torchserve.inference_url).edit(PHOTO, mask=MASK > 0, **numbers(SHORT))
+    direct = EditClient(torchserve.inference_url, model=torchserve.model).edit(
+        PHOTO, mask=MASK > 0, **numbers(SHORT)
+    )
     reply = edit(gateway, SHORT)
     assert reply.status_code == 200
     result = read_result("edit", reply.headers, reply.content)

@@ -1,6 +1,5 @@
 """The README's client examples, run as printed against a real server."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -12,6 +11,7 @@ from PIL import Image
 
 from neural_photo_editor.data.synthetic_portraits import generate_portrait
 from serve.torchserve_process import TorchServeProcess
+from tests.e2e.gateway_process import KeyedGateway
 
 pytestmark = pytest.mark.slow
 
@@ -34,18 +34,23 @@ def regions(server: TorchServeProcess, folder: Path) -> list[str]:
     """Names of two regions that the server's untrained segmenter finds, largest first."""
     from neural_photo_editor.api import EditClient
 
-    with EditClient(server.inference_url) as client:
+    with EditClient(server.inference_url, model=server.model) as client:
         table = client.segment(folder / "portrait.png").metadata.regions
     return [region.name for region in sorted(table, key=lambda region: -region.pixels)[:2]]
 
 
-def test_python_example(server: TorchServeProcess, folder: Path, regions: list[str]) -> None:
+def test_python_example(keyed_gateway: KeyedGateway, folder: Path, regions: list[str]) -> None:
     example = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
     assert URL in example
     assert '["hair"]' in example
-    code = example.replace(URL, server.inference_url).replace('["hair"]', f"{regions[:1]}")
+    code = example.replace(URL, keyed_gateway.url).replace('["hair"]', f"{regions[:1]}")
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=keyed_gateway.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert regions[0] in done.stdout
@@ -53,7 +58,9 @@ def test_python_example(server: TorchServeProcess, folder: Path, regions: list[s
         assert Image.open(folder / name).size == (64, 64)
 
 
-def test_command_line_examples(server: TorchServeProcess, folder: Path, regions: list[str]) -> None:
+def test_command_line_examples(
+    keyed_gateway: KeyedGateway, folder: Path, regions: list[str]
+) -> None:
     lines = re.findall(r"^npe .*$", README, flags=re.MULTILINE)
     assert len(lines) >= 3
     for line in lines:
@@ -61,9 +68,9 @@ def test_command_line_examples(server: TorchServeProcess, folder: Path, regions:
         arguments = shlex.split(line, comments=True)
         npe = str(Path(sys.executable).with_name(arguments[0]))
         done = subprocess.run(
-            [npe, *arguments[1:], "--server", server.inference_url],
+            [npe, *arguments[1:], "--server", keyed_gateway.url],
             cwd=folder,
-            env={**os.environ, "NO_COLOR": "1"},
+            env=keyed_gateway.environment,
             capture_output=True,
             text=True,
             timeout=120,

@@ -54,7 +54,7 @@ def _verify(folder: Path, edited: bytes, receipt: Any, *options: str) -> int:
 
 @pytest.fixture(scope="module")
 def edit(server: TorchServeProcess) -> EditResult:
-    with EditClient(server.inference_url) as client:
+    with EditClient(server.inference_url, model=server.model) as client:
         return client.edit(PHOTO, mask=MASK, color="#20c0ff", strength=0.6, steps=3, receipt=True)
 
 

@@ -18,7 +18,6 @@ from PIL import Image
 
 from neural_photo_editor.api import EditClient
 from neural_photo_editor.api.codec import encode_png
-from neural_photo_editor.cli import main as npe
 from neural_photo_editor.data.synthetic_portraits import generate_portrait
 from serve.torchserve_process import TorchServeProcess
 
@@ -44,7 +43,7 @@ def url(server: TorchServeProcess) -> str:
 
 @pytest.fixture(scope="module")
 def client(server: TorchServeProcess) -> EditClient:
-    return EditClient(server.inference_url)
+    return EditClient(server.inference_url, model=server.model)
 
 
 def form(fields: dict[str, Any], files: dict[str, bytes]) -> dict[str, Any]:
@@ -132,15 +131,6 @@ def test_upscale(client: EditClient) -> None:
     upscaled = client.upscale(PHOTO)
     assert upscaled.metadata.scale == 4
     assert pixels(upscaled.image).shape == (384, 384, 3)
-
-
-def test_the_command_line(server: TorchServeProcess, tmp_path: Path) -> None:
-    photo, output = tmp_path / "photo.png", tmp_path / "out.png"
-    photo.write_bytes(PNG)
-    (tmp_path / "mask.png").write_bytes(MASK_PNG)
-    options = ["--mask", str(tmp_path / "mask.png"), "--seed", "3", "-o", str(output)]
-    assert npe(["edit", str(photo), *options, "--server", server.inference_url]) == 0
-    np.testing.assert_array_equal(pixels(output.read_bytes())[~MASK], PHOTO[~MASK])
 
 
 SMALL_MASK = encode_png(np.full((64, 64), 255, dtype=np.uint8))

@@ -8,6 +8,7 @@ are not retried: the server may still be at work on the first copy.
 """
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ from neural_photo_editor.api.schema import (
 from neural_photo_editor.api.validation import validate_request
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-DEFAULT_MODEL = "neural_photo_editor"
+API_KEY_VARIABLE = "NPE_API_KEY"
 
 _CONNECT_TIMEOUT_S = 10.0
 _FIRST_BACKOFF_S = 0.5
@@ -78,10 +79,32 @@ class EditError(Exception):
 class _BaseClient:
     """What both clients share: where the endpoint is, and when to try again."""
 
-    def __init__(self, base_url: str, *, model: str, timeout_s: float, max_retries: int) -> None:
-        self._url = f"{base_url.rstrip('/')}/predictions/{model}"
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None,
+        model: str | None,
+        timeout_s: float,
+        max_retries: int,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._model = model
+        if api_key is None:
+            api_key = os.environ.get(API_KEY_VARIABLE, "")
+        # TorchServe itself knows no keys.
+        wants_key = api_key and model is None
+        self._headers = {"Authorization": f"Bearer {api_key}"} if wants_key else {}
         self._timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))
         self._max_retries = max_retries
+
+    def _call(self, request: Request) -> dict[str, Any]:
+        texts, files = to_form(request)
+        if self._model is None:
+            url = f"{self._base_url}/v1/{texts.pop('operation')}"
+        else:
+            url = f"{self._base_url}/predictions/{self._model}"
+        return {"url": url, "data": texts, "files": _file_parts(files), "headers": self._headers}
 
     def _wait_before_retry_s(
         self, attempt: int, outcome: httpx.Response | httpx.HTTPError
@@ -108,6 +131,8 @@ class EditClient(_BaseClient):
 
     Args:
         base_url: address of the server, such as ``http://127.0.0.1:8080``.
+        api_key: the gateway's key; left out, that of the environment variable NPE_API_KEY.
+        model: ask TorchServe itself for this model, without a gateway; for tests.
         timeout_s: longest silence to wait for while an answer is being made, in seconds.
         max_retries: how often a request is sent again where that is safe.
     """
@@ -116,12 +141,15 @@ class EditClient(_BaseClient):
         self,
         base_url: str = DEFAULT_URL,
         *,
-        model: str = DEFAULT_MODEL,
+        api_key: str | None = None,
+        model: str | None = None,
         timeout_s: float = 120.0,
         max_retries: int = 2,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        super().__init__(base_url, model=model, timeout_s=timeout_s, max_retries=max_retries)
+        super().__init__(
+            base_url, api_key=api_key, model=model, timeout_s=timeout_s, max_retries=max_retries
+        )
         self._http = httpx.Client(timeout=self._timeout, transport=transport)
 
     def __enter__(self) -> Self:
@@ -202,12 +230,12 @@ class EditClient(_BaseClient):
         return result
 
     def _send(self, request: Request) -> Result:
-        texts, files = to_form(request)
+        call = self._call(request)
         attempt = 0
         while True:
             outcome: httpx.Response | httpx.HTTPError
             try:
-                outcome = self._http.post(self._url, data=texts, files=_file_parts(files))
+                outcome = self._http.post(**call)
             except httpx.HTTPError as error:
                 outcome = error
             wait_s = self._wait_before_retry_s(attempt, outcome)
@@ -224,12 +252,15 @@ class AsyncEditClient(_BaseClient):
         self,
         base_url: str = DEFAULT_URL,
         *,
-        model: str = DEFAULT_MODEL,
+        api_key: str | None = None,
+        model: str | None = None,
         timeout_s: float = 120.0,
         max_retries: int = 2,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(base_url, model=model, timeout_s=timeout_s, max_retries=max_retries)
+        super().__init__(
+            base_url, api_key=api_key, model=model, timeout_s=timeout_s, max_retries=max_retries
+        )
         self._http = httpx.AsyncClient(timeout=self._timeout, transport=transport)
 
     async def __aenter__(self) -> Self:
@@ -310,12 +341,12 @@ class AsyncEditClient(_BaseClient):
         return result
 
     async def _send(self, request: Request) -> Result:
-        texts, files = to_form(request)
+        call = self._call(request)
         attempt = 0
         while True:
             outcome: httpx.Response | httpx.HTTPError
             try:
-                outcome = await self._http.post(self._url, data=texts, files=_file_parts(files))
+                outcome = await self._http.post(**call)
             except httpx.HTTPError as error:
                 outcome = error
             wait_s = self._wait_before_retry_s(attempt, outcome)

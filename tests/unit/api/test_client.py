@@ -78,9 +78,10 @@ def test_a_request_is_a_form_and_the_answer_a_typed_result(edit: Edit, tmp_path:
     assert result.image == b"png"
     assert result.metadata == METADATA
     assert result.save(tmp_path / "edit.png").read_bytes() == b"png"
-    assert str(seen[0].url) == "http://server/predictions/neural_photo_editor"
+    assert str(seen[0].url) == "http://server/v1/edit"
     body = seen[0].read()
-    for part in (b'name="operation"\r\n\r\nedit', b'name="regions"\r\n\r\nhair', b"photo"):
+    assert b"operation" not in body
+    for part in (b'name="regions"\r\n\r\nhair', b"photo"):
         assert part in body
 
 

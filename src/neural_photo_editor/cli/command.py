@@ -181,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument(
         "--blend",
         choices=get_args(Blend),
-        help="soft edge, or continue the colors around the mask (default without paint)",
+        help="soft edge, or continue the colors around it (default for a filled mask)",
     )
     edit.add_argument(
         "--format",

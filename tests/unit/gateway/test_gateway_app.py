@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -357,9 +356,6 @@ def test_the_documentation_names_every_field_and_status(tmp_path: Path) -> None:
         assert statuses <= set(edit["responses"])
         assert "image/png" in edit["responses"]["200"]["content"]
         example = content["application/json"]["example"]
-        reply = await gateway.client.post("/v1/edit", content=json.dumps(example))
-        assert reply.status_code == 415  # It has no content type,
-        reply = await gateway.client.post("/v1/edit", json=example)
-        assert problem_of(reply, 422)["field"] == "photo"  # and its photo is one pixel.
+        assert (await gateway.client.post("/v1/edit", json=example)).status_code == 200
 
     run(tmp_path, case)

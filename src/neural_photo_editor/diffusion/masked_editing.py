@@ -31,6 +31,7 @@ def masked_edit(
     schedule: NoiseSchedule,
     clip_x_0: bool = True,
     start: Tensor | None = None,
+    surroundings: Sequence[bool] | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
     """SDEdit (Meng et al. 2022), Algorithm 2, with RePaint's (Lugmayr et al. 2022) Eq. 8.
@@ -64,6 +65,9 @@ def masked_edit(
             nearest that its plan visits; above t0 it counts as t0. Until then the pixel is the
             painted photo noised to the timestep of the others; a pixel of start 0 stays as painted.
             Differential Diffusion (Levin & Fried 2023), Algorithm 1. None is t0 everywhere.
+        surroundings: of each item, whether its result shows the model's last estimate outside the
+            mask, rather than the photo. At the mask's border that estimate goes on as the edit
+            does, while the photo may not: gradient-domain blending needs the difference.
         on_step: told of each step; returns the items to give up.
 
     Returns:
@@ -73,10 +77,13 @@ def masked_edit(
         ValueError: shapes, types, the mask's values or a plan do not fit.
     """
     _check(u_0, x_0=x_0, mask=mask, plans=plans, start=start)
+    surroundings = tuple(surroundings or (False,) * len(plans))
+    if len(surroundings) != len(plans):
+        raise ValueError(f"{len(surroundings)} surroundings for {len(plans)} plans; give as many")
     for plan in plans:
         schedule.check_timestep(plan.t0)
     start = None if start is None else start.to(x_0.device)
-    edit = _Edit(u_0, x_0, mask.to(x_0), tuple(plans), schedule, start)
+    edit = _Edit(u_0, x_0, mask.to(x_0), tuple(plans), schedule, start, surroundings)
     everyone = list(range(len(plans)))
     return reverse_process(
         denoiser,
@@ -99,6 +106,7 @@ class _Edit:
     plans: tuple[EditPlan, ...]
     schedule: NoiseSchedule
     start: Tensor | None
+    surroundings: tuple[bool, ...]
 
     def put_back(self, x_s: Tensor, items: Sequence[int], steps: Sequence[Step]) -> Tensor:
         """Replace what has not joined yet, and mix with the photo; as `PutBack` says."""
@@ -113,7 +121,11 @@ class _Edit:
         ]
         eps = (1.0 - m.square()).sqrt() * torch.stack(draws).to(x_s)
         known = self._noised((1.0 - m) * self.x_0[items], reached, eps)
-        return torch.where(m == 0.0, known, m * x_s + known)
+        mixed = torch.where(m == 0.0, known, m * x_s + known)
+        for row, (i, step) in enumerate(zip(items, steps, strict=True)):
+            if step.s == 0 and self.surroundings[i]:
+                mixed[row] = x_s[row]
+        return mixed
 
     def painted(self, items: Sequence[int], steps: Sequence[Step]) -> Tensor:
         """Return the painted photos noised to t of each step.

@@ -287,6 +287,7 @@ class EditPipeline:
             plans=[plan for job in jobs for plan in job.prepared.plans],
             schedule=self.schedule,
             start=start,
+            surroundings=[edit.needs_surroundings for edit in edits],
             on_step=report_steps(jobs, on_progress, schedule=self.schedule),
         )
         counts = [len(job.prepared.plans) for job in jobs]

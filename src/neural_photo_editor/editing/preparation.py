@@ -85,6 +85,14 @@ class PreparedEdit:
         """Whether nothing is painted, so that the edit is to go with the photo's own colors."""
         return self.u_0 is self.x_0
 
+    @property
+    def needs_surroundings(self) -> bool:
+        """Whether the edited square is to show what the model makes of the photo around the mask.
+
+        Blending gradients then corrects what is wrong on both sides of the border alike.
+        """
+        return self.blend == "gradient" and self.detail == "model"
+
 
 def prepare_edit(
     request: EditRequest,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neural_photo_editor.diffusion.edit_plan import EditPlan, SamplerName, plan_steps
-from neural_photo_editor.diffusion.masked_editing import masked_edit
+from neural_photo_editor.diffusion.masked_editing import StepReport, masked_edit
 from neural_photo_editor.diffusion.noise import sample_noise
 from neural_photo_editor.diffusion.process import add_noise
 from neural_photo_editor.diffusion.sampler_steps import SAMPLER_STEPS
@@ -61,6 +61,20 @@ def test_outside_the_mask_equals_the_photo_exactly() -> None:
     assert torch.equal(result[outside], x_0[outside])
     assert not torch.equal(result[~outside], x_0[~outside])
     assert result.abs().max() <= 1.0
+
+
+def test_surroundings_are_the_last_estimate_of_the_items_that_ask_for_them() -> None:
+    reports: list[StepReport] = []
+    asked = [number % 2 == 0 for number in range(8)]
+    result = _edit(list(range(8)), surroundings=asked, on_step=reports.append)
+    plain, outside = _edit(list(range(8))), ~_batch()[2].expand(-1, 3, -1, -1)
+    last = {i: report.x_0[row] for report in reports for row, i in enumerate(report.items)}
+    for i, around in enumerate(asked):
+        assert torch.equal(result[i][~outside[i]], plain[i][~outside[i]])
+        expected = last[i] if around else plain[i]
+        assert torch.equal(result[i][outside[i]], expected[outside[i]])
+    with pytest.raises(ValueError, match="give as many"):
+        _edit([0], surroundings=[True, False])
 
 
 def test_the_known_region_is_put_back_after_every_step() -> None:

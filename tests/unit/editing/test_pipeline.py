@@ -19,6 +19,7 @@ from neural_photo_editor.api.schema import (
     UpscaleResult,
 )
 from neural_photo_editor.data.synthetic_portraits import generate_portrait
+from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from tests.unit.editing.tiny_pipeline import (
     answer_one,
     defaults,
@@ -55,6 +56,27 @@ def test_the_paint_arrives_in_the_photo() -> None:
     before, after = photo[inside].mean(axis=0), pixels(result.image)[inside].mean(axis=0)
     wanted = np.array([0x10, 0x60, 0xF0])
     assert np.linalg.norm(after - wanted) < 0.5 * np.linalg.norm(before - wanted)
+
+
+class AlwaysOf(nn.Module):
+    """A denoiser sure of one gray, wherever it looks."""
+
+    def __init__(self, x_0: float) -> None:
+        super().__init__()
+        self.x_0, self.schedule = x_0, NoiseSchedule.linear()
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        alpha_bar_t = self.schedule.alpha_bar[t].to(x_t).reshape(-1, 1, 1, 1)
+        return (x_t - alpha_bar_t.sqrt() * self.x_0) / (1.0 - alpha_bar_t).sqrt()
+
+
+def test_a_fill_leaves_out_what_the_model_gets_wrong_on_both_sides_of_the_border() -> None:
+    photo = np.full((64, 64, 3), 200, dtype=np.uint8)
+    pipeline = make_pipeline(denoiser=AlwaysOf(-0.3))
+    filled = pixels(answer_one(pipeline, edit_request(photo)).image)
+    assert np.abs(filled.astype(int) - photo).max() <= 1
+    pasted = pixels(answer_one(pipeline, edit_request(photo, blend="feather")).image)
+    assert pasted[make_mask(64, 64)].min() < 150
 
 
 def test_recoloring_keeps_the_photos_own_strands() -> None:

@@ -9,8 +9,10 @@ from serve.gateway.callers import Callers
 from serve.gateway.edits import edit_router
 from serve.gateway.forwarding import BUNDLE_HEADER, CHANNEL_HEADER, REQUEST_ID_HEADER
 from serve.gateway.health import health_router
+from serve.gateway.kserve import kserve_router
 from serve.gateway.lingering import LingeringMiddleware
 from serve.gateway.middleware import CLIENT_GONE, RequestMiddleware
+from serve.gateway.openapi import install_openapi
 from serve.gateway.problems import install_error_handlers
 from serve.gateway.service import EditService
 from serve.gateway.settings import GatewaySettings
@@ -31,14 +33,16 @@ def create_app(settings: GatewaySettings, service: EditService) -> FastAPI:
     app = FastAPI(
         title="Neural Photo Editor",
         version="1",
-        description="Edit portraits with strokes, colors and masks; every pixel outside the mask "
-        "stays as uploaded.",
+        docs_url=None,
+        redoc_url=None,
         telemetry=NO_TELEMETRY,
     )
     uploads = Uploads(settings, service.metrics)
     callers = Callers(service, settings.trusted_proxies)
     app.include_router(edit_router(service, callers, uploads, settings))
+    app.include_router(kserve_router(service, callers, uploads, settings))
     app.include_router(health_router(service, callers, settings))
+    install_openapi(app)
     install_error_handlers(app)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     if settings.cors_origins:

@@ -1,12 +1,21 @@
 """What OpenAPI says of the three operations; taken from the schema of the wire."""
 
+from inspect import cleandoc
 from typing import Any
 
 from pydantic import BaseModel
 
 from neural_photo_editor.api.envelope import FILE_FIELDS, METADATA_HEADER
 from neural_photo_editor.api.errors import PROBLEM_CONTENT_TYPE
-from neural_photo_editor.api.schema import EditRequest, SegmentRequest, UpscaleRequest
+from neural_photo_editor.api.schema import (
+    REGION_NAMES,
+    EditMetadata,
+    EditRequest,
+    SegmentMetadata,
+    SegmentRequest,
+    UpscaleMetadata,
+    UpscaleRequest,
+)
 from serve.gateway.event_stream import EVENT_CONTENT_TYPE
 from serve.gateway.forwarding import BUNDLE_HEADER, CHANNEL_HEADER
 
@@ -14,6 +23,11 @@ _MODELS: dict[str, type[BaseModel]] = {
     "edit": EditRequest,
     "segment": SegmentRequest,
     "upscale": UpscaleRequest,
+}
+METADATA: dict[str, type[BaseModel]] = {
+    "edit": EditMetadata,
+    "segment": SegmentMetadata,
+    "upscale": UpscaleMetadata,
 }
 _SUMMARIES = {
     "edit": "Repaint the marked pixels of a photo",
@@ -25,14 +39,15 @@ _IMAGE_TYPES = {
     "segment": ("image/png",),
     "upscale": ("image/png",),
 }
-# One red pixel: enough to show the form of a value.
-_EXAMPLE_PNG = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+# 16 x 16 red pixels, the least that is taken.
+EXAMPLE_PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAF0lEQVR4nGP8z0AaYCJR/aiGUQ1DSAMAQC4BH2bj"
+    "RnMAAAAASUVORK5CYII="
 )
 _EXAMPLES: dict[str, dict[str, Any]] = {
-    "edit": {"photo": _EXAMPLE_PNG, "regions": ["hair"], "color": "#8a3ffc", "response": "json"},
-    "segment": {"photo": _EXAMPLE_PNG},
-    "upscale": {"photo": _EXAMPLE_PNG},
+    "edit": {"photo": EXAMPLE_PNG, "regions": ["hair"], "color": "#8a3ffc", "response": "json"},
+    "segment": {"photo": EXAMPLE_PNG},
+    "upscale": {"photo": EXAMPLE_PNG},
 }
 _REFUSALS = {
     400: "The body cannot be read",
@@ -41,27 +56,32 @@ _REFUSALS = {
     408: "The body did not arrive in time",
     409: "The request was canceled",
     413: "The request or an image is too large",
-    415: "Neither a form nor JSON, or a file that is no JPEG, PNG or WebP",
+    415: "The body or a file is of a type that is not taken",
     422: "A field is wrong; `field` names it, `remedy` says what to send",
     429: "Beyond the key's limits; see Retry-After",
     500: "The server failed",
     503: "No room or not ready; see Retry-After",
     504: "Not answered in time",
 }
-
-PROBLEM_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "description": "A problem document, RFC 9457",
-    "required": ["type", "title", "status", "detail", "field", "remedy"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "what is wrong"},
-        "field": {"type": ["string", "null"], "description": "the field at fault"},
-        "remedy": {"type": "string", "description": "what to send instead"},
-    },
+_RETRY_AFTER = {
+    "Retry-After": {"description": "seconds", "schema": {"type": "string", "pattern": "^[0-9]+$"}}
 }
+_REFUSAL_HEADERS = {
+    401: {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
+
+
+class Problem(BaseModel):
+    """A problem document, RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None
+    remedy: str
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -69,13 +89,15 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": _REFUSALS[status],
-            "content": {PROBLEM_CONTENT_TYPE: {"schema": PROBLEM_SCHEMA}},
+            "content": {PROBLEM_CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "headers": _REFUSAL_HEADERS.get(status, {}),
         }
         for status in statuses or _REFUSALS
     }
 
 
-def _body(operation: str) -> dict[str, Any]:
+def request_body(operation: str) -> dict[str, Any]:
+    """Return OpenAPI's entry for what an operation is sent."""
     return {
         "required": True,
         "content": {
@@ -90,15 +112,26 @@ def _body(operation: str) -> dict[str, Any]:
 
 def _schema(operation: str, *, is_form: bool) -> dict[str, Any]:
     schema = _MODELS[operation].model_json_schema()
-    for name in FILE_FIELDS:
-        if name in schema["properties"]:
-            old = schema["properties"][name]
-            new = {"format": "binary"} if is_form else {"contentEncoding": "base64"}
+    schema["title"] += "Form" if is_form else "Document"
+    properties: dict[str, Any] = schema["properties"]
+    for name, old in properties.items():
+        if name in FILE_FIELDS:
+            new = {"format": "binary"} if is_form else {"format": "byte"}
             kept = {key: old[key] for key in ("title", "description") if key in old}
-            schema["properties"][name] = {"type": "string", **new, **kept}
-    if is_form and "regions" in schema["properties"]:
-        schema["properties"]["regions"] |= {"type": "string", "default": ""}
-        schema["properties"]["regions"].pop("items", None)
+            properties[name] = {"type": "string", "minLength": 1, **new, **kept}
+        elif name == "regions":
+            old["items"] = {"type": "string", "enum": list(REGION_NAMES)}
+            old["examples"] = [["hair", "hat"]]
+    if not is_form:
+        return schema
+    if "regions" in properties:
+        properties["regions"] |= {"type": "string", "default": "", "examples": ["hair,hat"]}
+        properties["regions"].pop("items")
+    for field in properties.values():  # A form has no null.
+        kinds = [kind for kind in field.pop("anyOf", ()) if kind["type"] != "null"]
+        field.update(*kinds)
+        if field.get("default", "") is None:
+            del field["default"]
     return schema
 
 
@@ -106,36 +139,46 @@ def _answer(operation: str) -> dict[str, Any]:
     content: dict[str, Any] = {
         kind: {"schema": {"type": "string", "format": "binary"}} for kind in _IMAGE_TYPES[operation]
     }
-    content["application/json"] = {
-        "schema": {
-            "type": "object",
-            "required": ["metadata"],
-            "properties": {
-                "image": {"type": "string", "contentEncoding": "base64"},
-                "images": {"type": "array", "items": {"type": "string"}},
-                "metadata": {"type": "object"},
-                "receipt": {"type": "object"},
-                "receipts": {"type": "array", "items": {"type": "object"}},
-            },
-        }
-    }
+    metadata = {"$ref": f"#/components/schemas/{METADATA[operation].__name__}"}
+    file = {"type": "string", "format": "byte"}
+    properties: dict[str, Any] = {"image": file, "metadata": metadata}
     if operation == "edit":
+        receipt = {"type": "object", "description": "a signed receipt, where asked for"}
+        properties |= {
+            "images": {"type": "array", "items": file, "description": "of several variations"},
+            "receipt": receipt,
+            "receipts": {"type": "array", "items": receipt},
+        }
         content[EVENT_CONTENT_TYPE] = {
             "schema": {
                 "type": "string",
-                "description": "events `progress`, then one `result` or `error`",
+                "description": "events `progress` with a preview, then one `result`, which is the "
+                "JSON document, or one `error`, a problem document",
             }
         }
-    names = (METADATA_HEADER, BUNDLE_HEADER, CHANNEL_HEADER)
-    headers = {name: {"schema": {"type": "string"}} for name in names}
+    content["application/json"] = {
+        "schema": {
+            "title": f"{operation.title()}Result",
+            "type": "object",
+            "required": ["metadata"],
+            "properties": properties,
+        }
+    }
+    names = {
+        METADATA_HEADER: "of an image: its metadata, a JSON document",
+        BUNDLE_HEADER: "digest of the models that answered",
+        CHANNEL_HEADER: "`production` or `canary`",
+    }
+    headers = {
+        name: {"description": text, "schema": {"type": "string"}} for name, text in names.items()
+    }
     return {"description": "The result", "content": content, "headers": headers}
 
 
 OPERATION_DOCS: dict[str, dict[str, Any]] = {
     operation: {
         "summary": _SUMMARIES[operation],
-        "description": model.__doc__,
-        "openapi_extra": {"requestBody": _body(operation)},
+        "description": cleandoc(model.__doc__ or ""),
         "responses": {200: _answer(operation), **problem_responses()},
     }
     for operation, model in _MODELS.items()

@@ -27,13 +27,6 @@ _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",  # photos of people
 }
-# The pages of the documentation load their scripts from this host.
-_DOCS_POLICY = (
-    "default-src 'none'; connect-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com; "
-    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
-)
-_DOCS_PATHS = frozenset({"/docs", "/redoc"})
 
 
 class RequestMiddleware:
@@ -70,7 +63,8 @@ class RequestMiddleware:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID_HEADER] = record.request_id
-                _add_security_headers(headers, scope["path"])
+                for name, value in _SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
                 if self._is_draining():
                     headers["Connection"] = "close"
             else:
@@ -86,17 +80,11 @@ class RequestMiddleware:
             logger.exception("a request failed")
             if status != CLIENT_GONE:
                 raise
-            await error_response(internal_error())(scope, receive, send_noting)
+            failed = error_response(internal_error(), path=scope["path"])
+            await failed(scope, receive, send_noting)
         finally:
             seconds = seconds or time.perf_counter() - record.started
             log_request(record, status=status, seconds=seconds)
             labels = (record.operation, str(status), record.channel)
             self._metrics.requests.labels(*labels).inc()
             self._metrics.latency.labels(record.operation).observe(seconds)
-
-
-def _add_security_headers(headers: MutableHeaders, path: str) -> None:
-    for name, value in _SECURITY_HEADERS.items():
-        headers.setdefault(name, value)
-    if path in _DOCS_PATHS:
-        headers["Content-Security-Policy"] = _DOCS_POLICY

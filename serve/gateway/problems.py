@@ -1,5 +1,7 @@
 """Refusals as HTTP answers: problem documents for every error, whoever raises it."""
 
+import json
+from dataclasses import replace
 from http import HTTPStatus
 
 from fastapi import FastAPI
@@ -11,6 +13,7 @@ from starlette.responses import Response
 from neural_photo_editor.api.envelope import Reply, render_error
 from neural_photo_editor.api.errors import RequestError
 
+_PROTOCOL = "/v2"
 _REMEDIES = {
     404: "see /docs for the paths that there are",
     405: "see /docs for the methods that each path takes",
@@ -22,9 +25,16 @@ def to_response(reply: Reply) -> Response:
     return Response(reply.body, status_code=reply.status, headers=reply.headers)
 
 
-def error_response(error: RequestError) -> Response:
-    """Turn a refusal into a problem document with the headers its status calls for."""
-    response = to_response(render_error(error))
+def error_response(error: RequestError, *, path: str) -> Response:
+    """Turn a refusal into a problem document with the headers its status calls for.
+
+    Below /v2 it has a further member, ``error``: what the Open Inference Protocol asks for.
+    """
+    reply = render_error(error)
+    if path == _PROTOCOL or path.startswith(f"{_PROTOCOL}/"):
+        body = json.dumps({**error.to_problem(), "error": str(error)}).encode("ascii")
+        reply = replace(reply, body=body)
+    response = to_response(reply)
     if error.status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
@@ -40,25 +50,24 @@ def from_http_exception(error: HTTPException) -> RequestError:
     )
 
 
-async def _on_request_error(_: Request, error: Exception) -> Response:
+async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return error_response(error)
+    return error_response(error, path=request.url.path)
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = error_response(from_http_exception(error))
+    response = error_response(from_http_exception(error), path=request.url.path)
     response.headers.update(error.headers or {})  # 405 names the methods in Allow.
     return response
 
 
-async def _on_validation_error(_: Request, error: Exception) -> Response:
+async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     field = str(first["loc"][-1])[:40] if first.get("loc") else None
-    return error_response(
-        RequestError(422, str(first["msg"]), field=field, remedy="see /docs for its values")
-    )
+    refusal = RequestError(422, str(first["msg"]), field=field, remedy="see /docs for its values")
+    return error_response(refusal, path=request.url.path)
 
 
 def install_error_handlers(app: FastAPI) -> None:

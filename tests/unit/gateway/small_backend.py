@@ -23,7 +23,10 @@ from neural_photo_editor.api.schema import (
     EditResult,
     Request,
     SegmentMetadata,
+    SegmentRequest,
     SegmentResult,
+    UpscaleMetadata,
+    UpscaleResult,
 )
 from serve.gateway.routes import BackendRoute
 
@@ -169,8 +172,14 @@ def _answer(request: Request, digest: str) -> Reply:
             **shared, seed=request.seed or 0, sampler="ddim", steps=3, timestep=9, strength=0.5
         )
         return render(EditResult(image=request.photo, metadata=edit), response=request.response)
-    metadata = SegmentMetadata(**shared, regions=())
-    return render(SegmentResult(image=request.photo, metadata=metadata), response=request.response)
+    result: SegmentResult | UpscaleResult
+    if isinstance(request, SegmentRequest):
+        regions = SegmentMetadata(**shared, regions=())
+        result = SegmentResult(image=request.photo, metadata=regions)
+    else:
+        scaled = UpscaleMetadata(**shared, scale=4)
+        result = UpscaleResult(image=request.photo, metadata=scaled)
+    return render(result, response=request.response)
 
 
 def _parts(body: bytes, content_type: str) -> dict[str, bytes]:

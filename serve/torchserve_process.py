@@ -163,15 +163,21 @@ class TorchServeProcess:
         return False
 
     def stop(self) -> None:
-        """End the server and its workers; return when all are gone. Safe to call twice."""
+        """End the server and its workers; return when all are gone. Safe to call twice.
+
+        Requests that it has are not answered: drain whoever sends them first.
+        """
         if self._process is not None:
             group = self._process.pid
-            for signal_number in (signal.SIGTERM, signal.SIGKILL):
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(group, signal_number)
-                if self._wait_until_gone(self._stop_grace_s):
-                    self._process.wait()
-                    break
+            if self.is_running():
+                # It ends its workers itself; if they ended first, it would start them again.
+                self._process.terminate()
+            else:
+                _signal_group(group, signal.SIGTERM)
+            if not self._wait_until_gone(self._stop_grace_s):
+                _signal_group(group, signal.SIGKILL)
+                self._wait_until_gone(self._stop_grace_s)
+            self._process.wait()
             self._process = None
         if self._management is not None:
             self._management.close()
@@ -286,6 +292,11 @@ class TorchServeProcess:
                 return False
             time.sleep(_POLL_S / 2)
         return True
+
+
+def _signal_group(group: int, signal_number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal_number)
 
 
 def _group_members(group: int) -> list[psutil.Process]:

@@ -138,7 +138,7 @@ class World:
 
 @pytest.mark.parametrize("broken", [frozenset(), frozenset({3})])
 def test_whatever_the_aliases_do_it_ends_as_they_say(broken: frozenset[int]) -> None:
-    """All pairs of wishes, the second one coming before, during and after the first one's switch."""
+    """All pairs of wishes, the second coming before, during and after the first one's switch."""
     wishes = [Desired(p, c) for p in (1, 2, 3) for c in (None, 1, 2, 3)]
     for first, second in itertools.product(wishes, repeat=2):
         for patience in range(1, 9):

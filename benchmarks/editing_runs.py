@@ -93,7 +93,7 @@ class Editor:
         resamples: int = 1,
         eta: float = 0.0,
         erase: bool = False,
-        whole_estimate: bool = False,
+        surroundings: bool = False,
     ) -> tuple[NDArray[np.uint8], int]:
         plans = [
             EditPlan(
@@ -119,10 +119,9 @@ class Editor:
             mask=mask,
             plans=plans,
             schedule=self.schedule,
+            surroundings=[surroundings] * len(plans),
             on_step=reports.append,
         )
-        if whole_estimate:  # Equal to the result inside the mask.
-            result = reports[-1].x_0
         return to_uint8(result).permute(0, 2, 3, 1).numpy(), reports[-1].step
 
     def served_fidelity(self, t0: int) -> float:
@@ -173,7 +172,7 @@ def fill_methods(registry: Path) -> list[Method]:
                     sampler=sampler,
                     resamples=resamples,
                     erase=erase,
-                    whole_estimate=True,
+                    surroundings=True,
                 )
                 for number in range(FILL_SEEDS)
             ]

@@ -3,6 +3,8 @@
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -11,7 +13,7 @@ from omegaconf import DictConfig
 # A script finds modules in its own folder only: the other pipelines are found from the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from neural_photo_editor.api.client import EditClient, EditError
+from neural_photo_editor.api import EditClient, EditError
 from neural_photo_editor.common.log import configure_logging, get_logger
 from neural_photo_editor.evaluation.demo_report import KINDS, demo_checks, write_demo_report
 from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
@@ -19,6 +21,10 @@ from neural_photo_editor.evaluation.report import Check
 from neural_photo_editor.evaluation.showcase import ShownEdit, choose_edits, run_edits
 from pipelines.chain import ARCHIVE, run_folders
 from pipelines.run_all import run_all
+from serve.development_key import ensure_development_key
+from serve.gateway.routes import Routes
+from serve.gateway.settings import GatewaySettings
+from serve.gateway_process import GatewayProcess, route_to, write_routes
 from serve.torchserve_process import TorchServeProcess
 
 _log = get_logger(__name__)
@@ -33,14 +39,14 @@ def demo(cfg: DictConfig) -> list[Check]:
     durations_s = {name: record.duration_s or 0.0 for name, record in records.items()}
     start = time.monotonic()
     edits = choose_edits(portrait_seed=cfg.portrait_seed, resolution=cfg.portrait_resolution)
-    _log.info("[serve] starting TorchServe ...")
-    with TorchServeProcess(out / ARCHIVE, workdir=out / "serve") as server:
+    _log.info("[serve] starting TorchServe and the gateway ...")
+    with _served(out / ARCHIVE, workdir=out / "serve") as (url, api_key):
         durations_s["start the server"] = time.monotonic() - start
-        _log.info("[serve] ready at %s: %d edits ...", server.inference_url, len(edits))
+        _log.info("[serve] ready at %s: %d edits ...", url, len(edits))
         start = time.monotonic()
-        client = EditClient(server.inference_url, model=server.model, timeout_s=REQUEST_TIMEOUT_S)
-        shown: list[ShownEdit] = run_edits(client, edits, folder=out)
-        bundle_digest = client.segment(edits[0].photo).metadata.bundle_digest
+        with EditClient(url, api_key=api_key, timeout_s=REQUEST_TIMEOUT_S) as client:
+            shown: list[ShownEdit] = run_edits(client, edits, folder=out)
+            bundle_digest = client.segment(edits[0].photo).metadata.bundle_digest
         durations_s["edit"] = time.monotonic() - start
         _log.info("[serve] %d edits ... %.0f s", len(shown), durations_s["edit"])
     runs = run_folders(cfg.preset, out)
@@ -59,6 +65,26 @@ def demo(cfg: DictConfig) -> list[Check]:
         _log.log(logging.INFO if check.passed else logging.ERROR, "[check] %s", check)
     _log.info("[report] %s", report)
     return checks
+
+
+@contextmanager
+def _served(archive: Path, *, workdir: Path) -> Iterator[tuple[str, str]]:
+    """Serve an archive behind a gateway on free ports; yields its address and a key."""
+    settings = GatewaySettings(
+        port=0,
+        internal_port=0,
+        grpc_port=None,
+        routes_file=workdir.resolve() / "routes.json",
+        keys_file=workdir.resolve() / "keys.json",
+        usage_file=workdir.resolve() / "usage.sqlite",
+        request_timeout_s=REQUEST_TIMEOUT_S,
+        drain_delay_s=0.0,
+    )
+    api_key = ensure_development_key(settings.keys_file).read_text().strip()
+    with TorchServeProcess(archive, workdir=workdir) as server:
+        write_routes(settings.routes_file, Routes(production=(route_to(server),)))
+        with GatewayProcess(settings, workdir=workdir) as gateway:
+            yield gateway.url, api_key
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="demo")

@@ -38,7 +38,7 @@ class GatewayProcess:
         environment: variables on top of our own, such as NPE_CONTROL_TOKEN.
 
     Raises:
-        RuntimeError: from ``start``: it ended, or did not answer in time; says what it said.
+        RuntimeError: from ``start``: it ended, or was not ready in time; says what it said.
     """
 
     def __init__(
@@ -88,16 +88,19 @@ class GatewayProcess:
         return self._process.pid if self._process is not None else None
 
     def start(self) -> Self:
-        """Start, and return when it answers; on failure nothing is left running."""
+        """Start, and return when all backends of the routes file are ready.
+
+        On failure nothing is left running.
+        """
         self.launch()
         until = time.monotonic() + _START_S
         try:
-            while self.backends() is None:
+            while not self._all_ready():
                 if not self.is_running() or time.monotonic() > until:
                     raise RuntimeError(f"the gateway could not be started:\n{self.log_tail()}")
                 time.sleep(_POLL_S)
         except BaseException:
-            self.stop()
+            self.kill()
             raise
         return self
 
@@ -155,6 +158,10 @@ class GatewayProcess:
             return list(reply.json()) if reply.status_code == 200 else None
         except (httpx.HTTPError, json.JSONDecodeError):
             return None
+
+    def _all_ready(self) -> bool:
+        listed = self.backends()
+        return listed is not None and all(backend["ready"] for backend in listed)
 
     def log_tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.is_file() else []

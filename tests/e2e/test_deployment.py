@@ -170,15 +170,16 @@ def test_the_control_a_careless_switch_fails_requests(
         port=0, internal_port=0, grpc_port=None, routes_file=routes, drain_delay_s=0
     )
     write_routes(routes, Routes(production=(good,)))
-    with GatewayProcess(settings, workdir=tmp_path, keys=False) as gateway:
-        until(lambda: gateway.backends()[0]["ready"], say=gateway.log_tail)
-        with Load(gateway.url) as load:
-            load.until_answered(5)
-            assert load.failures == 0
-            write_routes(routes, Routes(production=(unseen,)))
-            until(lambda: load.failures, within_s=20.0, say=gateway.log_tail)
-            write_routes(routes, Routes(production=(good,)))
-            load.until_answered(1)
+    with (
+        GatewayProcess(settings, workdir=tmp_path, keys=False) as gateway,
+        Load(gateway.url) as load,
+    ):
+        load.until_answered(5)
+        assert load.failures == 0
+        write_routes(routes, Routes(production=(unseen,)))
+        until(lambda: load.failures, within_s=20.0, say=gateway.log_tail)
+        write_routes(routes, Routes(production=(good,)))
+        load.until_answered(1)
     assert load.statuses[503] > 0
 
 

@@ -40,8 +40,8 @@ class ServingDefaults(_Model):
         max_pixels: largest photo, width times height.
     """
 
-    sampler: Literal["ddpm", "ddim", "dpmpp_2m"] = "ddim"
-    steps: int = Field(default=50, ge=1)
+    sampler: Literal["ddpm", "ddim", "dpmpp_2m"] = "dpmpp_2m"
+    steps: int = Field(default=20, ge=1)
     strength: float = Field(default=0.37, ge=0.0, le=1.0)
     feather_px: int = Field(default=4, ge=0)
     face_center_x: float = Field(default=0.50, gt=0.0, lt=1.0)

@@ -123,6 +123,9 @@ def _schema(operation: str, *, is_form: bool) -> dict[str, Any]:
             old["items"] = {"type": "string", "enum": list(REGION_NAMES)}
             old["examples"] = [["hair", "hat"]]
     if not is_form:
+        for name, field in properties.items():
+            if name not in schema["required"]:
+                properties[name] = _or_null(field)
         return schema
     if "regions" in properties:
         properties["regions"] |= {"type": "string", "default": "", "examples": ["hair,hat"]}
@@ -133,6 +136,16 @@ def _schema(operation: str, *, is_form: bool) -> dict[str, Any]:
         if field.get("default", "") is None:
             del field["default"]
     return schema
+
+
+def _or_null(field: dict[str, Any]) -> dict[str, Any]:
+    """Let a document's field be null, which is the same as leaving it out."""
+    if "anyOf" in field:
+        return field
+    shared = {
+        name: field.pop(name) for name in ("title", "description", "default") if name in field
+    }
+    return {"anyOf": [field, {"type": "null"}], **shared}
 
 
 def _answer(operation: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("detail", "blend", "format"), _TEXT),
     "receipt": _TRUTH,
 }
+SCALARS = tuple(name for name in INPUTS if name not in FILE_FIELDS)
 OUTPUTS = ("image", "metadata", "receipt")
 _PYTHON_TYPES: dict[tuple[str, ...], tuple[type, ...]] = {
     _TEXT: (str,),
@@ -44,6 +45,12 @@ _MAX_ELEMENTS = 64
 _BASE64 = {"content_type": "base64"}
 
 Name = Annotated[str, Field(max_length=64)]
+InputName = Annotated[Name, Field(json_schema_extra={"enum": [*INPUTS]})]
+OutputName = Annotated[Name, Field(json_schema_extra={"enum": [*OUTPUTS]})]
+Datatype = Annotated[
+    str,
+    Field(json_schema_extra={"enum": sorted({one for many in INPUTS.values() for one in many})}),
+]
 Parameters = dict[Name, str | int | float | bool]
 
 
@@ -54,10 +61,10 @@ class _Part(BaseModel):
 class InputTensor(_Part):
     """One input."""
 
-    name: Name
+    name: InputName
     shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=4)]
     """``[1]``; of ``regions`` their number."""
-    datatype: str
+    datatype: Datatype
     """BYTES, FP32, FP64, INT32, INT64 or BOOL, as the model's metadata has it."""
     parameters: Parameters = {}
     """Nothing, or of a file ``content_type``: ``base64``."""
@@ -69,7 +76,7 @@ class InputTensor(_Part):
 class RequestedOutput(_Part):
     """One output that is wanted."""
 
-    name: Name
+    name: OutputName
     parameters: Parameters = {}
 
 
@@ -78,7 +85,9 @@ class InferRequest(_Part):
 
     id: Annotated[str, Field(max_length=256)] | None = None
     """Comes back with the answer."""
-    parameters: Parameters = {}
+    parameters: Annotated[
+        Parameters, Field(json_schema_extra={"propertyNames": {"enum": [*SCALARS]}})
+    ] = {}
     """Values that are no files may stand here instead: ``{"seed": 7, "regions": "hair,hat"}``."""
     inputs: Annotated[list[InputTensor], Field(max_length=_MAX_ELEMENTS)]
     outputs: Annotated[list[RequestedOutput], Field(max_length=_MAX_ELEMENTS)] = []
@@ -158,9 +167,9 @@ def write_infer_response(reply: Reply, infer: InferRequest) -> bytes:
 
 def _parameters(infer: InferRequest) -> Iterator[tuple[str, Any]]:
     for name, value in infer.parameters.items():
-        if name not in INPUTS or name in FILE_FIELDS:
-            known = ", ".join(known for known in INPUTS if known not in FILE_FIELDS)
-            raise _protocol_error("there is no such parameter", name, f"choose from {known}")
+        if name not in SCALARS:
+            remedy = f"choose from {', '.join(SCALARS)}"
+            raise _protocol_error("there is no such parameter", name, remedy)
         if not _has_type(value, INPUTS[name]):
             raise _wrong_type(name, INPUTS[name])
         if name == "regions":

@@ -51,7 +51,7 @@ def test_show_prints_the_lineage_as_a_tree(
     assert lines[:10] == [
         f"{BUNDLE}@1 (latest): bundle  {spec.digest}",
         "licenses: CC0-1.0",
-        "defaults: ddim, 10 steps, strength 0.37",
+        "defaults: dpmpp_2m, 10 steps, strength 0.37",
         f"├─ denoiser: denoiser@1  {spec.parts['denoiser'].digest}",
         "│  └─ training run",
         "│     ├─ commit abc",

@@ -142,9 +142,8 @@ def _or_null(field: dict[str, Any]) -> dict[str, Any]:
     """Let a document's field be null, which is the same as leaving it out."""
     if "anyOf" in field:
         return field
-    shared = {
-        name: field.pop(name) for name in ("title", "description", "default") if name in field
-    }
+    names = [name for name in ("title", "description", "default") if name in field]
+    shared = {name: field.pop(name) for name in names}
     return {"anyOf": [field, {"type": "null"}], **shared}
 
 

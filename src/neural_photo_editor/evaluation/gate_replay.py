@@ -23,7 +23,12 @@ from neural_photo_editor.imaging.geometry import resize
 from neural_photo_editor.imaging.masks import Mask
 from neural_photo_editor.imaging.recoloring import recolor
 from neural_photo_editor.imaging.value_range import photo_to_tensor
-from neural_photo_editor.metrics.edit_quality import mean_change_inside, paint_difference, seam
+from neural_photo_editor.metrics.edit_quality import (
+    color_patches,
+    mean_change_inside,
+    paint_difference,
+    seam,
+)
 from neural_photo_editor.metrics.feature_distance import Features
 
 
@@ -133,7 +138,8 @@ def measure(
     * ``changed_outside``: share of the pixels outside that changed, 0..1;
     * ``change_inside``: mean change inside, 0..255;
     * ``seam``: see `metrics.edit_quality.seam`;
-    * ``paint_difference``: distance of the result's colors from the paint's, CIEDE2000.
+    * ``paint_difference``: distance of the result's colors from the paint's, CIEDE2000;
+    * ``color_patches``: patches of color that the paint has not, 0..255.
     """
     difference = difference_outside(photo, result, mask)
     measures = {
@@ -145,6 +151,7 @@ def measure(
         measures["seam"] = seam(photo.rgb, result.rgb, mask)
     if painted is not None:
         measures["paint_difference"] = paint_difference(painted, result.rgb, mask)
+        measures["color_patches"] = color_patches(painted, result.rgb, mask)
     return measures
 
 

@@ -24,6 +24,7 @@ RESAMPLES = 2000
 
 TITLES = {
     "paint_difference": "distance from the paint, CIEDE2000",
+    "color_patches": "patches of color, of 255",
     "seam": "seam (photo: 1)",
     "feature_distance": "distance from real photos, deviations",
     "change_inside": "mean change inside, of 255",
@@ -56,12 +57,14 @@ class GateRules(BaseModel):
 
     tolerances: dict[
         Literal[
-            "paint_difference", "seam", "feature_distance", "change_inside", "region_mismatch",
-            "network_calls", "seconds",
+            "paint_difference", "color_patches", "seam", "feature_distance", "change_inside",
+            "region_mismatch", "network_calls", "seconds",
         ],
         float,
     ]  # fmt: skip
-    bounds: dict[Literal["paint_difference", "seam", "feature_distance"], float] = {}
+    bounds: dict[
+        Literal["paint_difference", "color_patches", "seam", "feature_distance"], float
+    ] = {}
     bucket_edges: tuple[float, ...] = (0.34, 0.67)
     least_edits: int = Field(default=3, ge=3)
 

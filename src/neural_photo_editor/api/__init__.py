@@ -1,6 +1,9 @@
-"""The wire: requests and results, image codec, TorchServe envelope and clients. Needs no torch."""
+"""The wire: requests and results, image codec, envelope and clients. Needs no torch."""
 
-from neural_photo_editor.api.client import AsyncEditClient, EditClient, EditError
+from neural_photo_editor.api.client import EditClient
+from neural_photo_editor.api.client_async import AsyncEditClient
+from neural_photo_editor.api.client_calls import EditOptions, edit_request
+from neural_photo_editor.api.client_errors import EditCanceled, EditError
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import (
     EditRequest,
@@ -10,16 +13,21 @@ from neural_photo_editor.api.schema import (
     UpscaleRequest,
     UpscaleResult,
 )
+from neural_photo_editor.api.stream import Progress
 
 __all__ = [
     "AsyncEditClient",
+    "EditCanceled",
     "EditClient",
     "EditError",
+    "EditOptions",
     "EditRequest",
     "EditResult",
+    "Progress",
     "RequestError",
     "SegmentRequest",
     "SegmentResult",
     "UpscaleRequest",
     "UpscaleResult",
+    "edit_request",
 ]

@@ -18,7 +18,9 @@ import numpy as np
 from PIL import Image
 
 import neural_photo_editor
-from neural_photo_editor.api.client import DEFAULT_URL, EditClient, EditError
+from neural_photo_editor.api.client import EditClient
+from neural_photo_editor.api.client_calls import DEFAULT_URL
+from neural_photo_editor.api.client_errors import EditError
 from neural_photo_editor.api.codec import ImageFormat, encode_png
 from neural_photo_editor.api.schema import (
     Blend,

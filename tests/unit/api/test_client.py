@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from neural_photo_editor.api import AsyncEditClient, EditClient, EditError
-from neural_photo_editor.api import client as client_module
+from neural_photo_editor.api import client as blocking_module
+from neural_photo_editor.api import client_async as async_module
 from neural_photo_editor.api.codec import decode_photo, encode_png
 from neural_photo_editor.api.envelope import render, render_error
 from neural_photo_editor.api.errors import RequestError
@@ -35,8 +36,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(duration: float) -> None:
         seconds.append(duration)
 
-    monkeypatch.setattr(client_module.time, "sleep", seconds.append)
-    monkeypatch.setattr(client_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(blocking_module.time, "sleep", seconds.append)
+    monkeypatch.setattr(async_module.asyncio, "sleep", sleep)
     return seconds
 
 
@@ -147,14 +148,33 @@ def test_retry_after_may_be_a_date(waits: list[float]) -> None:
     assert 15 < waits[0] < 22
 
 
+@pytest.mark.parametrize("value", ["soon", "²", "-3", "Sun, 06 Nov 1994 08:49:37 -0000", ""])
+def test_a_retry_after_that_says_nothing_is_passed_over(value: str, waits: list[float]) -> None:
+    headers = {"retry-after": value.encode()}
+    edit_blocking(play([httpx.Response(503, headers=headers), OK])[0])  # type: ignore[arg-type]
+    assert 0.25 <= waits[0] <= 0.75
+
+
+@pytest.mark.parametrize("value", ["31", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_nobody_waits_for_long(value: str, waits: list[float]) -> None:
+    transport, seen = play([httpx.Response(503, headers={"retry-after": value}), OK])
+    with pytest.raises(EditError) as caught:
+        edit_blocking(transport)
+    assert caught.value.retryable
+    assert (caught.value.retry_after_s or 0) > 30
+    assert (len(seen), waits) == (1, [])
+
+
 @both
 def test_problem_documents_become_errors_with_field_and_remedy(edit: Edit) -> None:
     problem = render_error(RequestError(422, "no hair", field="regions", remedy="send a mask"))
-    transport, _ = play([httpx.Response(422, headers=problem.headers, content=problem.body)])
+    headers = {**problem.headers, "X-NPE-Request-Id": "a1b2"}
+    transport, _ = play([httpx.Response(422, headers=headers, content=problem.body)])
     with pytest.raises(EditError, match="no hair") as caught:
         edit(transport)
     error = caught.value
     assert (error.status, error.field, error.remedy) == (422, "regions", "send a mask")
+    assert (error.request_id, error.retryable) == ("a1b2", False)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +184,9 @@ def test_problem_documents_become_errors_with_field_and_remedy(edit: Edit) -> No
         (httpx.Response(404, json={"code": 404, "message": "Model not found"}), "Model not found"),
         (httpx.Response(502, html="<h1>Bad</h1>"), "Bad Gateway"),
         (httpx.Response(500, json=["odd"]), "Internal Server Error"),
+        (httpx.Response(500, json={"detail": "\x1b[31mred", "field": 7}), r"^\[500\] \[31mred$"),
+        (httpx.Response(500, text="[" * 100_000), "Internal Server Error"),
+        (httpx.Response(599), "status 599"),
         (httpx.Response(200, html="<h1>Welcome</h1>"), "not one of this program's"),
     ],
 )
@@ -226,3 +249,43 @@ def test_photos_may_be_paths_bytes_pil_images_and_arrays(tmp_path: Path) -> None
     np.testing.assert_array_equal(decode_photo(encode_image(mask)).rgb[..., 0], mask * 255)
     with pytest.raises(ValueError, match="uint8"):
         encode_image(rgb.astype(np.float32))  # type: ignore[arg-type]
+
+
+def test_answers_are_read_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neural_photo_editor.api.client_answers.MAX_ANSWER_BYTES", 4)
+    large = httpx.Response(200, headers=REPLY.headers, content=b"12345")
+    with pytest.raises(EditError, match="more than 4 bytes"):
+        edit_blocking(play([large])[0])
+    assert edit_blocking(play([OK])[0]).image == b"png"
+    refused = httpx.Response(400, content=b" " * 2**20 + b"{}")
+    with pytest.raises(EditError, match="Bad Request"):
+        edit_blocking(play([refused])[0])
+
+
+def test_torchserve_itself_is_asked_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPE_API_KEY", "npe_1_secret")
+    transport, seen = play([OK])
+    with EditClient("http://server", model="m", transport=transport) as client:
+        client.edit(b"photo", regions=["hair"])
+        with pytest.raises(ValueError, match="leave model out"):
+            client.edit(b"photo", regions=["hair"], on_progress=print)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="leave model out"):
+            client.info()
+    assert str(seen[0].url) == "http://server/predictions/m"
+    assert b'name="operation"\r\n\r\nedit' in seen[0].read()
+    assert "authorization" not in seen[0].headers
+
+
+def test_info_is_a_document() -> None:
+    transport, seen = play([httpx.Response(200, json={"regions": ["hair"]})] * 2)
+    assert EditClient("http://server", transport=transport).info() == {"regions": ["hair"]}
+
+    async def info() -> object:
+        async with AsyncEditClient("http://server", transport=transport) as client:
+            return await client.info()
+
+    assert asyncio.run(info()) == {"regions": ["hair"]}
+    assert (seen[0].method, seen[0].url.path) == ("GET", "/v1/info")
+    for other in (httpx.Response(200, json=[]), httpx.Response(200, text="hi")):
+        with pytest.raises(EditError, match="not one of this program's"):
+            EditClient("http://server", transport=play([other])[0]).info()

@@ -142,9 +142,11 @@ def _or_null(field: dict[str, Any]) -> dict[str, Any]:
     """Let a document's field be null, which is the same as leaving it out."""
     if "anyOf" in field:
         return field
-    names = [name for name in ("title", "description", "default") if name in field]
-    shared = {name: field.pop(name) for name in names}
-    return {"anyOf": [field, {"type": "null"}], **shared}
+    nullable: dict[str, Any] = {"anyOf": [field, {"type": "null"}]}
+    for name in ("title", "description", "default"):
+        if name in field:
+            nullable[name] = field.pop(name)
+    return nullable
 
 
 def _answer(operation: str) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from serve.deployment import Desired
 
 T = TypeVar("T")
 CANARY = "canary"
-_POLL_S = 2.0
 _log = get_logger(__name__)
 
 
@@ -56,7 +55,7 @@ class ArchiveSource:
 
 
 class RegistrySource:
-    """What a registry's aliases name, looked up in the background every two seconds.
+    """What a registry's aliases name, looked up in the background.
 
     A registry that cannot be read changes nothing: what it said last stays wanted.
 
@@ -64,12 +63,14 @@ class RegistrySource:
         registry: a folder or the address of an object store.
         alias: what production follows.
         canary: whether the alias ``canary`` is followed too.
+        poll_s: between two looks, in seconds.
     """
 
-    def __init__(self, registry: str, *, alias: str, canary: bool) -> None:
+    def __init__(self, registry: str, *, alias: str, canary: bool, poll_s: float = 2.0) -> None:
         self._registry = registry
         self._alias = alias
         self._canary = canary
+        self._poll_s = poll_s
         self._desired = Desired()
         self._aliases: dict[str, int] = {}
         self._reading: Future[Desired] | None = None
@@ -83,7 +84,7 @@ class RegistrySource:
         elif self._reading.done():
             self._note(self._reading)
             self._reading = None
-            self._read_at = time.monotonic() + _POLL_S
+            self._read_at = time.monotonic() + self._poll_s
         return self._desired
 
     def fetch(self, version: int, folder: Path) -> Fetched:

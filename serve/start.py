@@ -34,22 +34,23 @@ ready: {url} (bundle {digest}); Ctrl-C stops it
   npe segment portrait.png --colorize -o regions.png{server}
   curl {header}-F photo=@portrait.png {url}/v1/upscale -o upscaled.png
 
-its interface: {url}/docs; log and state: {workdir}
+its interface: {url}/docs{grpc}; log and state: {workdir}
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
-    configure_logging()
-    stopping, hurry = threading.Event(), threading.Event()
-
-    def on_signal(*_: object) -> None:
-        (hurry if stopping.is_set() else stopping).set()
-
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, on_signal)
     try:
-        _supervisor(options).run(stopping, hurry=hurry)
+        supervisor = _supervisor(options)
+        configure_logging()
+        stopping, hurry = threading.Event(), threading.Event()
+
+        def on_signal(*_: object) -> None:
+            (hurry if stopping.is_set() else stopping).set()
+
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, on_signal)
+        supervisor.run(stopping, hurry=hurry)
     except (ValueError, RuntimeError, OSError) as error:
         _say(f"error: {error}")
         return 1
@@ -142,9 +143,15 @@ def _ready_text(gateway: GatewayProcess, digest: str, key_file: Path | None, wor
     else:
         key = f"  export NPE_API_KEY=$(cat {shlex.quote(str(key_file))})\n"
         header = '-H "X-API-Key: $NPE_API_KEY" '
-    server = "" if gateway.settings.port == 8080 else f" --server {gateway.url}"
+    settings = gateway.settings
     return _READY.format(
-        url=gateway.url, digest=digest[:12], key=key, header=header, server=server, workdir=workdir
+        url=gateway.url,
+        digest=digest[:12],
+        key=key,
+        header=header,
+        server="" if settings.port == 8080 else f" --server {gateway.url}",
+        grpc=f", gRPC on port {settings.grpc_port}" if settings.grpc_port is not None else "",
+        workdir=workdir,
     )
 
 

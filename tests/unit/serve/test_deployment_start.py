@@ -1,0 +1,58 @@
+"""The command line of ``serve/start.py``: ports, files, and what is refused at once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from serve.start import _newest_archive, _parse, _settings, main
+
+
+def test_ports_follow_the_public_one(tmp_path: Path) -> None:
+    for arguments, ports in (
+        ([], (8080, 8081, 8082)),
+        (["--port", "9000"], (9000, 9001, 9002)),
+        (["--port", "0"], (0, 0, 0)),
+    ):
+        settings = _settings(_parse([*arguments, "--workdir", str(tmp_path)]))
+        assert (settings.port, settings.internal_port, settings.grpc_port) == ports
+
+
+def test_a_settings_file_of_ones_own_keeps_its_values(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("host: 127.0.0.2\nport: 7000\ndrain_delay_s: 3\n")
+    settings = _settings(_parse(["--config", str(own), "--workdir", str(tmp_path)]))
+    assert (settings.host, settings.port, settings.drain_delay_s) == ("127.0.0.2", 7000, 3.0)
+    assert settings.keys_file == tmp_path / "keys.json"
+    assert _settings(_parse([])).drain_delay_s == 0.0
+
+
+def test_the_newest_archive_is_found_but_not_a_copy_being_served(tmp_path: Path) -> None:
+    for age, place in ((30, "old"), (20, "new"), (10, "serve/version-3")):
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        (folder / "neural_photo_editor.mar").touch()
+        os.utime(folder / "neural_photo_editor.mar", (1e9 - age, 1e9 - age))
+    assert _newest_archive(tmp_path).parent.name == "new"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--bundle-dir", "{folder}"], "make demo"),
+        (["--config", "{folder}/none.yaml"], "none.yaml cannot be read"),
+        (["--port", "70000"], "port"),
+    ],
+)
+def test_mistakes_are_told_with_a_remedy(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [argument.format(folder=tmp_path) for argument in arguments]
+    assert main([*given, "--workdir", str(tmp_path / "work")]) == 1
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--canary-weight", "2"], ["--mar", "a", "--registry", "b"]])
+def test_arguments_that_make_no_sense_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        _parse(arguments)

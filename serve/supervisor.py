@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -60,6 +61,7 @@ class Supervisor:
         self._reasons: dict[int, str | None] = {}
         self._routes: Routes | None = None
         self._state: dict[str, Any] = {}
+        self._complaint = ""
 
     def run(self, stopping: Event, *, hurry: Event) -> None:
         """Serve until ``stopping`` is set, then drain and stop everything.
@@ -75,7 +77,7 @@ class Supervisor:
             self._write_routes(Routes())
             self._gateway.launch()
             while not stopping.wait(_TICK_S):
-                self._tick()
+                self._tick_whatever_fails()
             _log.info("[deploy] stopping: the gateway answers what it has")
             self._gateway.process.drain()
             until = time.monotonic() + self._gateway.process.drain_limit_s
@@ -83,11 +85,22 @@ class Supervisor:
                 if hurry.wait(_TICK_S):
                     break
         finally:
-            self._gateway.process.kill()
-            for server in self._servers.values():
-                server.stop()
-            self._servers.clear()
-            self._write_state({"phase": "stopped"})
+            with ExitStack() as stack:  # Each is stopped, whatever the others do.
+                stack.callback(self._write_state, {"phase": "stopped"})
+                for server in self._servers.values():
+                    stack.callback(server.stop)
+                stack.callback(self._gateway.process.kill)
+
+    def _tick_whatever_fails(self) -> None:
+        """Go on where a file cannot be written: what is served needs none."""
+        complaint = ""
+        try:
+            self._tick()
+        except OSError as error:
+            complaint = f"{error}"
+        if complaint and complaint != self._complaint:
+            _log.error("[deploy] %s", complaint)
+        self._complaint = complaint
 
     def _tick(self) -> None:
         listed = self._gateway.tend()

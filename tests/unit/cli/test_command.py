@@ -53,13 +53,17 @@ def photo(tmp_path: Path) -> Path:
 
 
 class Server:
-    """Answers every request with ``reply`` and keeps the last body."""
+    """Answers every request with ``reply`` and keeps the last one."""
 
     reply: Reply | None = None
     body = b""
+    request = httpx.Request("GET", "http://none")
+    interrupt = False
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        self.body = request.read()
+        self.body, self.request = request.read(), request
+        if self.interrupt:
+            raise KeyboardInterrupt
         if self.reply is None:
             raise httpx.ReadTimeout("too slow")
         return httpx.Response(
@@ -156,10 +160,52 @@ def test_exit_statuses(server: Server, photo: Path, capsys: pytest.CaptureFixtur
     assert not (photo.parent / "me.edited.png").exists()
 
 
-def test_the_command_and_the_client_need_no_torch() -> None:
+def test_ctrl_c_says_that_the_server_gives_up(
+    server: Server, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.interrupt = True
+    assert main(["edit", str(photo), "--regions", "hair"]) == 130
+    assert capsys.readouterr().err.endswith(
+        "canceled: the connection is closed, and the server gives the work up\n"
+    )
+
+
+def test_refusals_name_the_request(
+    server: Server, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reply = render_error(RequestError(500, "broken", field=None, remedy="wait"))
+    server.reply = Reply(500, "", {**reply.headers, "X-NPE-Request-Id": "a1"}, reply.body)
+    assert main(["segment", str(photo)]) == 4
+    assert "[500] broken (wait); request a1" in capsys.readouterr().err
+
+
+def test_keys_come_from_the_environment_or_a_file(
+    server: Server, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.reply = Reply(200, "", {}, b'{"regions": ["hair"]}')
+    monkeypatch.setenv("NPE_API_KEY", "npe_env")
+    assert main(["info", "--server", "http://there"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"regions": ["hair"]}
+    assert server.request.headers["authorization"] == "Bearer npe_env"
+    assert str(server.request.url) == "http://there/v1/info"
+    key_file = photo.with_name("key")
+    key_file.write_text("npe_file\n")
+    assert main(["info", "--key-file", str(key_file)]) == 0
+    assert server.request.headers["authorization"] == "Bearer npe_file"
+    key_file.write_bytes(b"npe_hunter2 \xff")
+    assert main(["info", "--key-file", str(key_file)]) == 2
+    assert main(["info", "--key-file", str(key_file.with_name("absent"))]) == 1
+    assert main(["info", "--server", "nowhere"]) == 2
+    assert "hunter2" not in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["info", "--api-key", "npe_on_the_command_line"])
+
+
+def test_the_command_and_the_client_need_only_what_a_bare_install_has() -> None:
+    extras = ("torch", "scipy", "yaml", "fsspec", "cryptography", "fastapi", "grpc", "hydra")
     code = (
-        "import sys; sys.modules['torch'] = None; import neural_photo_editor.cli as cli; "
-        "cli.main(['--version'])"
+        f"import sys; sys.modules.update(dict.fromkeys({extras!r})); "
+        "import neural_photo_editor.cli as cli; cli.main(['--version'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

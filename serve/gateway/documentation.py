@@ -73,6 +73,38 @@ _REFUSAL_HEADERS = {
 }
 
 
+class Status(BaseModel):
+    """A good answer of a probe."""
+
+    status: str
+
+
+class Bundle(BaseModel):
+    """The models behind the production channel, and what a silent request gets."""
+
+    bundle_digest: str
+    resolution: int
+    licenses: list[str]
+    defaults: dict[str, Any]
+
+
+class ReceiptKey(BaseModel):
+    """Verifies the receipts of one deployment."""
+
+    key_id: str
+    public_key: str
+
+
+class Info(BaseModel):
+    """What may be asked for, and what answers."""
+
+    limits: dict[str, float]
+    """Bytes, pixels, counts and seconds, as their names say."""
+    regions: list[str]
+    bundles: list[Bundle]
+    receipt_keys: list[ReceiptKey]
+
+
 class Problem(BaseModel):
     """A problem document, RFC 9457."""
 

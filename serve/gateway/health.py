@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from neural_photo_editor.api import schema
 from neural_photo_editor.api.errors import RequestError
 from serve.gateway.callers import Callers
-from serve.gateway.documentation import problem_responses
+from serve.gateway.documentation import Info, Status, problem_responses
 from serve.gateway.records import record_of
 from serve.gateway.service import EditService
 from serve.gateway.settings import GatewaySettings
@@ -30,13 +30,20 @@ def health_router(service: EditService, callers: Callers, settings: GatewaySetti
     """Return the probes and the description of what is served."""
     router = APIRouter()
 
-    @router.get("/healthz", tags=["health"], operation_id="healthz")
+    status: dict[int | str, dict[str, Any]] = {200: {"model": Status}}
+
+    @router.get("/healthz", tags=["health"], operation_id="healthz", responses=status)
     async def healthz(request: Request) -> JSONResponse:
         """Tell that the process answers."""
         record_of(request).operation = "healthz"
         return JSONResponse({"status": "alive"})
 
-    @router.get("/readyz", tags=["health"], operation_id="readyz", responses=problem_responses(503))
+    @router.get(
+        "/readyz",
+        tags=["health"],
+        operation_id="readyz",
+        responses={**status, **problem_responses(503)},
+    )
     async def readyz(request: Request) -> JSONResponse:
         """Tell whether a production backend is ready and the server is not shutting down."""
         record_of(request).operation = "readyz"
@@ -44,7 +51,10 @@ def health_router(service: EditService, callers: Callers, settings: GatewaySetti
         return JSONResponse({"status": "ready"})
 
     @router.get(
-        "/v1/info", tags=["images"], operation_id="info", responses=problem_responses(401, 403)
+        "/v1/info",
+        tags=["images"],
+        operation_id="info",
+        responses={200: {"model": Info}, **problem_responses(401, 429)},
     )
     async def info(request: Request) -> JSONResponse:
         """Tell limits, regions, bundles and what a request that is silent gets."""

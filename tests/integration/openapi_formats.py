@@ -1,0 +1,22 @@
+"""What schemathesis is told of the formats in our OpenAPI document: real images besides noise."""
+
+import base64
+import io
+
+import schemathesis
+from hypothesis import strategies as st
+from PIL import Image
+
+
+def _png(mode: str, value: int) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (64, 64), value).save(file, "PNG")
+    return file.getvalue()
+
+
+_files = st.sampled_from([_png("RGB", 0x40A0C0), _png("L", 255)]) | st.binary(
+    min_size=1, max_size=64
+)
+
+schemathesis.openapi.format("binary", _files)
+schemathesis.openapi.format("byte", _files.map(lambda data: base64.b64encode(data).decode()))

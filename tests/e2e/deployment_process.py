@@ -79,6 +79,12 @@ class Deployment:
         return url
 
     @property
+    def internal_url(self) -> str:
+        lines = (self.folder / "gateway.log").read_text().splitlines()
+        listening = [json.loads(line) for line in lines if '"internal"' in line]
+        return f"http://{listening[-1]['internal']}"
+
+    @property
     def key(self) -> str:
         return (self.folder / "development.key").read_text().strip()
 

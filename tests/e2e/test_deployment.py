@@ -183,43 +183,6 @@ def test_the_control_a_careless_switch_fails_requests(
     assert load.statuses[503] > 0
 
 
-def test_sigterm_answers_what_was_begun_and_leaves_nothing(
-    tiny_archive: Path, tmp_path: Path
-) -> None:
-    with deployed(tmp_path, "--mar", str(tiny_archive)) as running:
-        url, key = running.url, running.key
-        until(lambda: "Ctrl-C" in running.said(), say=running.said)
-        assert key not in running.said()
-        assert f"export NPE_API_KEY=$(cat {tmp_path}/development.key)" in running.said()
-        assert (tmp_path / "development.key").stat().st_mode & 0o777 == 0o600
-        for headers, status in (({}, 401), ({"X-API-Key": f"{key[:-1]}!"}, 401)):
-            reply = httpx.post(f"{url}/v1/segment", files=FILES, headers=headers)
-            assert reply.status_code == status
-        children = psutil.Process(running.process.pid).children(recursive=True)
-        with ThreadPoolExecutor() as executor:
-            answer = executor.submit(
-                httpx.post, f"{url}/v1/edit", data=LONG, files=FILES,
-                headers={"X-API-Key": key}, timeout=120.0,
-            )  # fmt: skip
-            internal = next(
-                line["internal"] for line in gateway_log(tmp_path) if "internal" in line
-            )
-            until(
-                lambda: httpx.get(f"http://{internal}/backends").json()[0]["in_flight"],
-                say=running.said,
-            )
-            running.process.send_signal(signal.SIGTERM)
-            assert answer.result().status_code == 200
-        assert running.process.wait(timeout=60) == 0
-    assert len(children) >= 3
-    assert not [child for child in children if child.is_running()]
-    assert running.state()["phase"] == "stopped"
-
-
-def gateway_log(folder: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (folder / "gateway.log").read_text().splitlines()]
-
-
 def test_a_damaged_archive_ends_the_command(tiny_archive: Path, tmp_path: Path) -> None:
     damaged = tmp_path / tiny_archive.name
     damaged.write_bytes(tiny_archive.read_bytes()[:-100])
@@ -228,3 +191,30 @@ def test_a_damaged_archive_ends_the_command(tiny_archive: Path, tmp_path: Path) 
         deployed(tmp_path / "work", "--mar", str(damaged)),
     ):
         pass
+
+
+def test_sigterm_answers_what_was_begun_and_leaves_nothing(first_version: Deployment) -> None:
+    """The last test: the others' deployment ends here."""
+    running = first_version
+    url, key, folder = running.url, running.key, running.folder
+    assert key not in running.said()
+    assert f"export NPE_API_KEY=$(cat {folder}/development.key)" in running.said()
+    assert (folder / "development.key").stat().st_mode & 0o777 == 0o600
+    for headers in ({}, {"X-API-Key": f"{key[:-1]}!"}):
+        reply = httpx.post(f"{url}/v1/segment", files=FILES, headers=headers)
+        assert reply.status_code == 401
+    children = psutil.Process(running.process.pid).children(recursive=True)
+    with ThreadPoolExecutor() as executor:
+        answer = executor.submit(
+            httpx.post, f"{url}/v1/edit", data=LONG, files=FILES,
+            headers={"X-API-Key": key}, timeout=120.0,
+        )  # fmt: skip
+        backends = f"{running.internal_url}/backends"
+        until(lambda: httpx.get(backends).json()[0]["in_flight"], say=running.said)
+        running.process.send_signal(signal.SIGTERM)
+        assert answer.result().status_code == 200
+    assert running.process.wait(timeout=60) == 0
+    assert len(children) >= 3
+    assert not [child for child in children if child.is_running()]
+    assert running.state()["phase"] == "stopped"
+    assert "stopped" in running.said()

@@ -1,0 +1,65 @@
+"""What docs/promotion.md shows and says is what the programs take and what the rules are."""
+
+import base64
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from neural_photo_editor.api.codec import encode_png
+from neural_photo_editor.api.recipe import read_recipe
+from neural_photo_editor.cli.command import _parser
+from neural_photo_editor.evaluation.gate_rules import TITLES, GateRules
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "promotion.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def _commands(program: str) -> list[list[str]]:
+    lines = [shlex.split(line) for block in _blocks("bash") for line in block.splitlines()]
+    return [words for words in lines if words[0] == program]
+
+
+@pytest.mark.parametrize("command", _commands("python"), ids=lambda words: words[1])
+def test_pipelines_take_the_settings(command: list[str]) -> None:
+    script = ROOT / command[1]
+    assert script.is_file()
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        cfg = compose(script.stem, command[2:])
+    assert not OmegaConf.missing_keys(cfg)
+
+
+@pytest.mark.parametrize("command", _commands("npe"), ids=lambda words: words[2])
+def test_npe_takes_the_arguments(command: list[str]) -> None:
+    assert _parser().parse_args(command[1:]).action == command[2]
+
+
+def test_the_recipe_can_be_read() -> None:
+    (block,) = _blocks("json")
+    document = json.loads(block)
+    photo = encode_png(np.zeros((16, 16, 3), np.uint8))
+    document["request"]["photo"] = base64.b64encode(photo).decode()
+    assert read_recipe(json.dumps(document).encode()).request.color == "#c2571f"
+
+
+def test_the_table_names_every_measure_and_its_tolerance() -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        rules = GateRules.model_validate(dict(compose("promote", ["candidate=a"]).rules))
+    rows = re.findall(r"^\| (`\w+`.*?) \| (.*) \|$", TEXT, flags=re.MULTILINE)
+    said = {name: text for names, text in rows for name in re.findall(r"`(\w+)`", names)}
+    assert set(said) == set(TITLES)
+    for metric, tolerance in rules.tolerances.items():
+        shown = {"network_calls": "at all", "seconds": f"{1 + tolerance}"}.get(
+            metric, f"{tolerance:g}"
+        )
+        assert shown in said[metric], metric
+    assert set(rules.tolerances) | {"drift", "changed_outside", "failed"} == set(TITLES)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -122,21 +122,13 @@ def run_gate(
         sides["current"] = Replayer(current)
     _warm_up(sides.values(), next(iter(recipes.recipes.values())), judge)
     pairs = []
-    start_s = last_line_s = time.monotonic()
+    log_progress = _progress(len(recipes.recipes))
     for number, (name, recipe) in enumerate(recipes.recipes.items(), 1):
         order = list(sides) if number % 2 else list(sides)[::-1]
         edits = {side: sides[side].replay(recipe, judge=judge) for side in order}
         pairs.append(_pair(name, recipe, edits, rules))
         save_comparison(edits, out_dir / PICTURES / f"{name}.png")
-        now_s = time.monotonic()
-        if now_s - last_line_s > PROGRESS_EVERY_S or number == len(recipes.recipes):
-            last_line_s = now_s
-            rate = number / (now_s - start_s)
-            left_s = (len(recipes.recipes) - number) / rate
-            _log.info(
-                "%d of %d recipes, %.3g recipes/s, %s left",
-                number, len(recipes.recipes), rate, format_duration(left_s),
-            )  # fmt: skip
+        log_progress(number)
     result = GateResult(
         candidate_digest=candidate.bundle_digest,
         current_digest=None if current is None else current.bundle_digest,
@@ -180,6 +172,23 @@ def _judge(pipeline: EditPipeline, recipes: RecipeSet, features: Features | None
     return Judge(features, side=pipeline.segmenter_resolution, photos=photos)
 
 
+def _progress(total: int) -> Callable[[int], None]:
+    """Return what logs rate and time left, every PROGRESS_EVERY_S and at the end."""
+    start_s = last_line_s = time.monotonic()
+
+    def log(done: int) -> None:
+        nonlocal last_line_s
+        now_s = time.monotonic()
+        if now_s - last_line_s < PROGRESS_EVERY_S and done < total:
+            return
+        last_line_s = now_s
+        rate = done / max(now_s - start_s, 1e-9)
+        left = format_duration((total - done) / rate)
+        _log.info("%d of %d recipes, %.3g recipes/s, %s left", done, total, rate, left)
+
+    return log
+
+
 def _warm_up(replayers: Iterable[Replayer], recipe: Recipe, judge: Judge) -> None:
     """The first edit of a process takes longer, and would count for the one that comes first."""
     for replayer in replayers:
@@ -204,24 +213,3 @@ def _pair(
         current=measures.get("current"),
         errors={side: str(edit) for side, edit in edits.items() if isinstance(edit, RequestError)},
     )
-
-
-def worst_pairs(result: GateResult) -> Sequence[Pair]:
-    """Return all pairs, those first whose worst measure is the worst beside its limit."""
-
-    def badness(pair: Pair) -> float:
-        if pair.candidate is None:
-            return float("inf")
-        if pair.candidate["drift"] > 0:
-            return float("inf")
-        shares = [0.0]
-        for metric, tolerance in result.rules.tolerances.items():
-            worse = pair.worsening(metric)
-            if worse is not None and metric not in ("network_calls", "seconds"):
-                shares.append(abs(worse) / tolerance if tolerance > 0 else 0.0)
-        if result.current_digest is None:
-            bounds = result.rules.bounds.items()
-            shares = [pair.candidate[m] / b for m, b in bounds if b > 0 and m in pair.candidate]
-        return max(shares, default=0.0)
-
-    return sorted(result.pairs, key=badness, reverse=True)

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 from neural_photo_editor.evaluation.gate_rules import ALL, TITLES, GateCheck, Pair
-from neural_photo_editor.evaluation.promotion import PICTURES, GateResult, worst_pairs
+from neural_photo_editor.evaluation.promotion import PICTURES, GateResult
 from neural_photo_editor.evaluation.report import Check, Figure, Grid, Section, write_report
 
 NUM_WORST = 6
 NUM_SAMPLED = 6
+
+_OF_ALL_EDITS = ("failed", "drift", "changed_outside", "network_calls", "seconds")
+"""Metrics that are not judged by groups."""
 
 _HOW_TO_READ = (
     "Mean worsening from the current to the candidate bundle, with its 95 % interval. A cell fails "
@@ -24,7 +27,7 @@ def write_gate_report(result: GateResult, folder: Path) -> Path:
         result: of `run_gate`.
         folder: where `run_gate` left the pictures.
     """
-    worst = worst_pairs(result)
+    worst = sorted(result.pairs, key=lambda pair: _badness(pair, result), reverse=True)
     shown = list(worst[:NUM_WORST])
     others = [pair for pair in result.pairs if pair not in shown]
     sample = others[:: max(1, len(others) // NUM_SAMPLED)][:NUM_SAMPLED]
@@ -83,9 +86,6 @@ def _grid(result: GateResult) -> Grid:
     return Grid(("Region", "Noise", "Edits", *(TITLES[metric] for metric in metrics)), rows)
 
 
-_OF_ALL_EDITS = ("failed", "drift", "changed_outside", "network_calls", "seconds")
-
-
 def _place(group: tuple[str, str], result: GateResult) -> tuple[bool, int, bool, int]:
     """All edits last; regions in the order of the recipes, parts of the noise upwards."""
     region, bucket = group
@@ -137,3 +137,20 @@ def _facts(pair: Pair) -> dict[str, str]:
                 f"{after:.3g}" if before is None else f"{before:.3g} → {after:.3g}"
             )
     return facts
+
+
+def _badness(pair: Pair, result: GateResult) -> float:
+    """Return how far an edit's worst measure goes beside its limit; of broken edits infinity."""
+    if pair.candidate is None or not pair.candidate["drift"] <= 0.0:
+        return float("inf")
+    limits: dict[str, float] = {str(name): limit for name, limit in result.rules.tolerances.items()}
+    measures = {metric: pair.worsening(metric) for metric in limits}
+    if result.current_digest is None:
+        limits = {str(name): limit for name, limit in result.rules.bounds.items()}
+        measures = {metric: pair.candidate.get(metric) for metric in limits}
+    shares = [
+        abs(value) / limits[metric]
+        for metric, value in measures.items()
+        if value is not None and limits[metric] > 0.0 and metric not in _OF_ALL_EDITS
+    ]
+    return max(shares, default=0.0)

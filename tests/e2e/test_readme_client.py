@@ -1,4 +1,4 @@
-"""The README's client examples, run as printed against a real server."""
+"""The client examples of README and docs/client.md, run as printed against a real server."""
 
 import re
 import shlex
@@ -15,7 +15,8 @@ from tests.e2e.gateway_process import KeyedGateway
 
 pytestmark = pytest.mark.slow
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / "README.md").read_text()
 URL = "http://127.0.0.1:8080"
 
 
@@ -39,32 +40,47 @@ def regions(server: TorchServeProcess, folder: Path) -> list[str]:
     return [region.name for region in sorted(table, key=lambda region: -region.pixels)[:2]]
 
 
-def test_python_example(keyed_gateway: KeyedGateway, folder: Path, regions: list[str]) -> None:
-    example = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
+def python_example(file: str, gateway: KeyedGateway, folder: Path, regions: list[str]) -> str:
+    """Run the first Python example of a file and return its output."""
+    text = (REPOSITORY / file).read_text()
+    example = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0]
     assert URL in example
-    assert '["hair"]' in example
-    code = example.replace(URL, keyed_gateway.url).replace('["hair"]', f"{regions[:1]}")
+    code = example.replace(URL, gateway.url).replace('["hair"]', f"{regions[:1]}")
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
-        env=keyed_gateway.environment,
+        env=gateway.environment,
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert regions[0] in done.stdout
+    return done.stdout
+
+
+def test_python_example(keyed_gateway: KeyedGateway, folder: Path, regions: list[str]) -> None:
+    said = python_example("README.md", keyed_gateway, folder, regions)
+    assert regions[0] in said
+    assert "100%" in said
     for name in ("edited.png", "refilled-1.png", "refilled-4.png"):
         assert Image.open(folder / name).size == (64, 64)
+
+
+def test_python_example_of_the_docs(
+    keyed_gateway: KeyedGateway, folder: Path, regions: list[str]
+) -> None:
+    said = python_example("docs/client.md", keyed_gateway, folder, regions)
+    assert said.startswith("1 of ")
+    assert Image.open(folder / "edited.png").size == (64, 64)
 
 
 def test_command_line_examples(
     keyed_gateway: KeyedGateway, folder: Path, regions: list[str]
 ) -> None:
     lines = re.findall(r"^npe .*$", README, flags=re.MULTILINE)
-    assert len(lines) >= 3
+    assert len(lines) >= 6
     for line in lines:
-        line = line.replace("--regions hair", f"--regions {regions[0]}")
+        line = re.sub(r"--regions \w+", f"--regions {regions[0]}", line)
         arguments = shlex.split(line, comments=True)
         npe = str(Path(sys.executable).with_name(arguments[0]))
         done = subprocess.run(
@@ -78,5 +94,9 @@ def test_command_line_examples(
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     sizes = {path.name: Image.open(path).size for path in folder.glob("*.png")}
     assert sizes["larger.png"] == (256, 256)
-    assert sizes["edited.png"] == sizes["regions.png"] == (64, 64)
+    assert sizes["edited.png"] == sizes["regions.png"] == sizes["again.png"] == (64, 64)
+    assert sizes["both.png"] == (3 * 64 + 20, 94)
+    assert sizes["now.png"] == (32, 32)
+    first, again = folder / "portrait.edited.png", folder / "again.png"
+    assert first.read_bytes() == again.read_bytes()
     assert {sizes[f"refilled-{number}.png"] for number in range(1, 5)} == {(64, 64)}

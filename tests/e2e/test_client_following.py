@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -22,8 +23,9 @@ from neural_photo_editor.api import (
 )
 from neural_photo_editor.api.codec import encode_png
 from neural_photo_editor.data.synthetic_portraits import generate_portrait
+from serve.gateway.routes import Routes
 from serve.torchserve_process import TorchServeProcess
-from tests.e2e.gateway_process import KeyedGateway
+from tests.e2e.gateway_process import KeyedGateway, route_to, running_gateway
 
 pytestmark = pytest.mark.slow
 
@@ -132,6 +134,27 @@ def test_ctrl_c(
     wait_until_idle(keyed_gateway)
     assert 0 < num_computed() < NUM_STEPS * 0.8
     assert not (tmp_path / "photo.edited.png").exists()
+
+
+def test_a_client_waits_for_a_server_that_is_not_ready(
+    server: TorchServeProcess, tmp_path: Path
+) -> None:
+    with (
+        running_gateway(
+            tmp_path, Routes(), "--no-keys", recovery_s=0.1, retry_after_s=1
+        ) as gateway,
+        EditClient(gateway.url, max_retries=30) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        answer = pool.submit(client.segment, PHOTO)
+        until = time.monotonic() + 20
+        while not any(line.get("status") == 503 for line in gateway.lines()):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        routes = tmp_path / "new.json"
+        routes.write_text(Routes(production=(route_to(server),)).model_dump_json())
+        routes.replace(tmp_path / "routes.json")
+        assert answer.result().metadata.width == 96
 
 
 @pytest.mark.parametrize("key", ["", "npe_0123456789ab_wrong"])

@@ -80,11 +80,12 @@ class AsyncEditClient:
 
     async def segment(self, photo: ImageInput) -> SegmentResult:
         """Return the label map of a photo and a table of its regions; raises EditError."""
-        return await self._send(self._endpoint.segment(photo), None)
+        # Encoding and decoding large images takes long: not in the event loop.
+        return await self._send(await asyncio.to_thread(self._endpoint.segment, photo), None)
 
     async def upscale(self, photo: ImageInput) -> UpscaleResult:
         """Return the photo enlarged by the server's upscaler; raises EditError."""
-        return await self._send(self._endpoint.upscale(photo), None)
+        return await self._send(await asyncio.to_thread(self._endpoint.upscale, photo), None)
 
     async def info(self) -> dict[str, Any]:
         """Return the server's limits, regions, bundles and receipt keys; raises EditError."""
@@ -110,7 +111,8 @@ class AsyncEditClient:
             EditError: the server refused or failed, or cannot be reached.
             EditCanceled: ``on_progress`` returned False.
         """
-        return await self.send_edit(edit_request(photo, **options), on_progress=on_progress)
+        request = await asyncio.to_thread(edit_request, photo, **options)
+        return await self.send_edit(request, on_progress=on_progress)
 
     async def send_edit(
         self, request: EditRequest, *, on_progress: OnProgress | None = None
@@ -140,7 +142,7 @@ class AsyncEditClient:
                     async for chunk in response.aiter_bytes():
                         for progress in reader.feed(chunk):
                             yield progress
-                result = reader.finish()
+                result = await asyncio.to_thread(reader.finish)
                 break
             except EditError as error:
                 failure = error

@@ -48,6 +48,7 @@ def connect(options: argparse.Namespace) -> EditClient:
         options.server,
         api_key=key,
         timeout_s=options.timeout,
+        connect_timeout_s=min(10.0, options.timeout),
         events_timeout_s=min(30.0, options.timeout),
     )
 

@@ -32,10 +32,9 @@ def side_by_side(
     before = decode_photo(request.photo, to_srgb=True).rgb
     marked = _marked(request, before, mask_of_regions)
     panels = [("before", before), ("marked", marked)]
-    seeds = result.metadata.seeds or (result.metadata.seed,)
-    for image, seed in zip(result.images, seeds, strict=True):
-        after = decode_photo(image, field="result", to_srgb=True).rgb
-        panels.append((f"after, seed {seed}", after))
+    for number, image in enumerate(result.images, start=1):
+        label = "after" if len(result.images) == 1 else f"after {number}"
+        panels.append((label, decode_photo(image, field="result", to_srgb=True).rgb))
     return _row(panels)
 
 

@@ -23,6 +23,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -100,6 +101,8 @@ def main() -> None:
     known = parts(args)
     if unknown := set(args.parts) - set(known):
         parser.error(f"there is no part {min(unknown)}: choose from {', '.join(known)}")
+    # Ended from outside, it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     load = os.getloadavg()
     print(f"load average before: {load[0]:.1f} on {os.cpu_count()} CPUs")
     with tempfile.TemporaryDirectory() as folder, deployed(Path(folder)) as deployment:

@@ -79,7 +79,8 @@ def _segmenter() -> SegmentationUNet:
     optimizer = torch.optim.Adam(segmenter.parameters(), lr=0.01)
     for _ in range(LESSONS):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(segmenter(image), labels).backward()
+        loss = torch.nn.functional.cross_entropy(segmenter(image), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return segmenter.eval()
 

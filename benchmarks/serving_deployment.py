@@ -251,4 +251,4 @@ def throughput(samples: Sequence[Sample]) -> float:
 
 def median_ms(samples: Sequence[Sample], stage: str) -> float:
     """Return the median of a stage's milliseconds, as the worker says."""
-    return statistics.median(sample["timings_ms"][stage] for sample in samples)
+    return float(statistics.median(sample["timings_ms"][stage] for sample in samples))

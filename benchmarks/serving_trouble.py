@@ -21,6 +21,7 @@ from serving_deployment import (
     Deployment,
     Load,
     Part,
+    Rows,
     Sample,
     answered,
     is_ready,
@@ -57,7 +58,7 @@ def overload(deployment: Deployment, *, seconds: float) -> Part:
         rate=rate,
         seconds=min(seconds, CONTROL_S),
     )
-    rows: dict[str, Row] = {
+    rows: Rows = {
         "at capacity": {**_overload_row(capacity, p99_s), "rate_per_s": throughput(capacity)},
         "overload": {**row, "rate_per_s": rate},
         "control: TorchServe itself": {**_overload_row(control, p99_s), "rate_per_s": rate},
@@ -96,12 +97,12 @@ def _seconds_until_normal(
     deployment: Deployment, samples: Sequence[Sample], *, alone_s: float, seconds: float
 ) -> float:
     """Return when, after the last arrival, a request was first answered as fast as alone."""
-    ended_at = min(sample["sent_at"] for sample in samples) + seconds
+    ended_at = float(min(sample["sent_at"] for sample in samples)) + seconds
     body = deployment.bodies["gateway"]
     for _ in range(60):
         (sample,) = send(deployment.edit_url, body, concurrency=1, requests=1)
         if sample["status"] == 200 and sample["seconds"] <= NORMAL * alone_s:
-            return max(0.0, float(sample["sent_at"]) - ended_at)
+            return max(0.0, sample["sent_at"] - ended_at)
     return math.inf
 
 
@@ -184,7 +185,7 @@ def kills(deployment: Deployment, *, count: int) -> Part:
     with running_gateway(folder, deployment.server, max_attempts=1) as single:
         control, _, _ = _kill_workers(deployment, f"{single.url}/v1/edit", 1, batch_s)
     lost = len(control) - len(answered(control))
-    rows = {
+    rows: Rows = {
         f"{count} kills": {
             "sent": len(samples),
             "200": len(answered(samples)),

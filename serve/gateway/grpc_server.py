@@ -12,6 +12,7 @@ from serve.gateway.health import check_ready
 from serve.gateway.service import EditService
 from serve.gateway.settings import GatewaySettings
 
+_CONNECTION_AGE_S = 600.0
 _HEALTH = "grpc.health.v1.Health"
 
 
@@ -42,6 +43,7 @@ class Health:
 
 def create_grpc_server(settings: GatewaySettings, service: EditService) -> grpc.aio.Server:
     """Return a server that listens nowhere yet; call it in the loop that it will run in."""
+    longest_call_s = settings.body_timeout_s + settings.request_timeout_s
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", settings.max_request_bytes),
@@ -51,6 +53,9 @@ def create_grpc_server(settings: GatewaySettings, service: EditService) -> grpc.
             ("grpc.max_allowed_incoming_connections", settings.max_connections),
             ("grpc.server_handshake_timeout_ms", round(settings.head_timeout_s * 1000)),
             ("grpc.max_connection_idle_ms", round(settings.keep_alive_s * 1000)),
+            # The only limit on how slowly an answer is read. Callers connect again by themselves.
+            ("grpc.max_connection_age_ms", round(_CONNECTION_AGE_S * 1000)),
+            ("grpc.max_connection_age_grace_ms", round(longest_call_s * 1000)),
             ("grpc.so_reuseport", 0),  # a port that is taken is an error
         ],
         maximum_concurrent_rpcs=settings.max_connections,

@@ -65,6 +65,7 @@ async def called(gateway: SmallGateway, **options: Any) -> AsyncIterator[Called]
     try:
         # The limit on what a client receives is its own.
         free = [("grpc.max_receive_message_length", -1)]
+        free += [("grpc.http2.lookahead_bytes", 2**16), ("grpc.http2.bdp_probe", 0)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=free) as channel:
             yield Called(gateway, channel)
     finally:
@@ -290,6 +291,29 @@ def test_a_caller_that_leaves_cancels_its_work(tmp_path: Path) -> None:
             await until(lambda job=job: job in backend.canceled)
 
     run(tmp_path, case)
+
+
+def test_a_caller_who_does_not_read_is_cut_with_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.gateway.grpc_server._CONNECTION_AGE_S", 0.3)
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1200, 3), dtype=np.uint8)
+    large = pb.EditRequest(photo=encode_png(noise), regions=["hair"])
+
+    async def case(rpc: Called, backend: SmallBackend) -> None:
+        call = rpc.stub.EditStream(large)
+        await until(
+            lambda: (
+                rpc.gateway.count("requests", operation="edit", status="499", channel="production")
+                == 1
+            )
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as cut:
+            await call.read()
+        assert cut.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert (await rpc.stub.Edit(EDIT)).images
+
+    run(tmp_path, case, grpc_options={"body_timeout_s": 0.2, "request_timeout_s": 0.5})
 
 
 def test_the_callers_deadline_is_the_workers(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Clients follow edits and give them up, and so does the worker, whichever way they left."""
 
 import asyncio
+import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -104,7 +107,7 @@ def test_a_task_that_is_canceled(
     assert 0 < num_computed() < NUM_STEPS / 2
 
 
-def test_ctrl_c(
+def test_ctrl_c_at_a_terminal(
     keyed_gateway: KeyedGateway, num_computed: Callable[[], float], tmp_path: Path
 ) -> None:
     (tmp_path / "photo.png").write_bytes(encode_png(PHOTO))
@@ -112,27 +115,31 @@ def test_ctrl_c(
     code = "import sys; from neural_photo_editor.cli import main; sys.exit(main())"
     options = ["--mask", "mask.png", "--timestep", "500", "--steps", "300", "--resamples", "2"]
     options += ["--preview", "preview.png", "--server", keyed_gateway.url]
+    terminal, end_of_process = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", code, "edit", "photo.png", *options],
         cwd=tmp_path,
         env=keyed_gateway.environment,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=end_of_process,
     )
+    os.close(end_of_process)
     try:
-        until = time.monotonic() + 60
-        while not (tmp_path / "preview.png").exists():
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        shown = b""
+        while shown.count(b"\rnpe: step ") < 2:
+            shown += os.read(terminal, 4096)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        with suppress(OSError):  # EIO, once nobody writes to it any more.
+            while data := os.read(terminal, 4096):
+                shown += data
+        assert process.wait(timeout=20) == 130
     finally:
         process.kill()
-    assert process.returncode == 130
-    assert "canceled: the connection is closed, and the server gives the work up" in said
+        os.close(terminal)
+    said = b"npe: canceled: the connection is closed, and the server gives the work up\r\n"
+    assert shown.endswith(b"\r\x1b[K" + said)
     wait_until_idle(keyed_gateway)
     assert 0 < num_computed() < NUM_STEPS * 0.8
+    assert (tmp_path / "preview.png").exists()
     assert not (tmp_path / "photo.edited.png").exists()
 
 

@@ -49,7 +49,7 @@ def parts(args: argparse.Namespace) -> dict[str, Callable[[Deployment], Part]]:
         "throughput": partial(beside_offline, rounds=args.rounds),
         "peers": partial(beside_peers, rounds=args.rounds),
         "overload": partial(overload, seconds=args.overload_s),
-        "slow": partial(slow_senders, requests=args.requests),
+        "slow": slow_senders,
         "kills": partial(kills, count=args.kills),
     }
 
@@ -93,7 +93,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="all when left out")
-    parser.add_argument("--requests", type=int, default=30, help="of overhead and slow")
+    parser.add_argument("--requests", type=int, default=30, help="of overhead")
     parser.add_argument("--rounds", type=int, default=2, help="turns of throughput and peers")
     parser.add_argument("--overload-s", type=float, default=120.0)
     parser.add_argument("--kills", type=int, default=10)

@@ -44,6 +44,8 @@ class SlowSockets:
         if not slow_head:
             writer.write(self._head)
         for byte in slow:
+            if writer.is_closing():
+                return
             writer.write(bytes([byte]))
             await asyncio.sleep(1.0)
 

@@ -37,6 +37,7 @@ from neural_photo_editor.evaluation.report import Check
 OVERLOAD = 10  # times the capacity
 CONTROL_S = 40.0  # of overload without admission
 SLOW_SOCKETS = 200
+SLOW_S = 25.0  # longer than a head and a body may take, so that some are cut
 NORMAL = 1.5  # times the latency of a lone request
 
 Row = dict[str, float]
@@ -106,13 +107,12 @@ def _seconds_until_normal(
     return math.inf
 
 
-def slow_senders(deployment: Deployment, *, requests: int) -> Part:
+def slow_senders(deployment: Deployment) -> Part:
     """Two good clients beside many slow sockets; then without limits and with few connections."""
     body = deployment.bodies["gateway"]
-    before = send(deployment.edit_url, body, concurrency=2, requests=requests)
+    before = send(deployment.edit_url, body, concurrency=2, seconds=SLOW_S)
     with slow_sockets(deployment, deployment.edit_url) as finish:
-        # Longer than a head may take, so that some have been cut.
-        during = send(deployment.edit_url, body, concurrency=2, requests=requests)
+        during = send(deployment.edit_url, body, concurrency=2, seconds=SLOW_S)
         cut = finish()
     few = {"max_connections": 150}
     endless = {"head_timeout_s": 3600, "body_timeout_s": 3600, "rate_grace_s": 3600}

@@ -34,8 +34,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PHOTO = encode_png(generate_portrait(seed=5, index=0, resolution=64).photo)
 MASK = encode_png(np.pad(np.full((30, 30), 255, np.uint8), 17))
 EDIT: dict[str, Any] = {"photo": PHOTO, "mask": MASK, "strength": 0.6, "steps": 3, "seed": 4}
-# 600 network calls: seconds, in which a test does what it does.
-LONG = {"photo": PHOTO, "mask": MASK, "timestep": 500, "steps": 300, "resamples": 2, "seed": 1}
+# 200 network calls: a second or more, in which a test does what it does.
+LONG = {"photo": PHOTO, "mask": MASK, "timestep": 500, "steps": 100, "resamples": 2, "seed": 1}
 # In the documentation, examples are what stands in these.
 EXAMPLES = re.findall(
     r"```bash\n(.*?)```", (REPOSITORY / "docs" / "interfaces.md").read_text(), re.DOTALL

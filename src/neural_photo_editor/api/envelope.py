@@ -82,16 +82,20 @@ def parse_row(row: Mapping[str, Any], *, content_type: str = "") -> Request:
         RequestError: 400 malformed JSON, 415 another content type, 422 a field is wrong.
     """
     if len(row) == 1 and ("body" in row or "data" in row):
-        fields = _from_json(_json_object(*row.values(), content_type=content_type))
+        given: Mapping[str, Any] = _json_object(*row.values(), content_type=content_type)
+        fields = _from_json(given)
     else:
-        fields = _from_form(row)
+        given, fields = row, _from_form(row)
     operation = fields.pop("operation", None)
     if not isinstance(operation, str) or operation not in _REQUESTS:
         detail = "required field is missing" if operation is None else "no such operation"
         raise RequestError(
             422, detail, field="operation", remedy=f"choose from {', '.join(_REQUESTS)}"
         )
-    return validate_request(_REQUESTS[operation], fields)
+    model = _REQUESTS[operation]
+    # A name that there is not is refused also where its value counts as absent.
+    misnamed = {n: v for n, v in given.items() if n not in model.model_fields and n != "operation"}
+    return validate_request(model, {**fields, **misnamed})
 
 
 def to_form(request: Request) -> tuple[dict[str, str], dict[str, bytes]]:

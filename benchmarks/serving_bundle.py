@@ -7,6 +7,7 @@ will see: where it saw no face, or many, the photo would be searched in many squ
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,14 +51,14 @@ def make_bundle(folder: Path) -> Path:
             metrics={},
             registry=Path(registry),
         )
-        common = {"resolution": RESOLUTION, "schedule": None, "scale": None}
+        common: dict[str, Any] = {"resolution": RESOLUTION, "schedule": None, "scale": None}
         schedule = NoiseSchedule.linear().to_spec()
-        for network, own in (
-            (denoiser, {"kind": "denoiser", "schedule": schedule}),
-            (segmenter, {"kind": "segmenter"}),
-            (upscaler, {"kind": "upscaler", "scale": 4}),
+        for kind, network, own in (
+            ("denoiser", denoiser, {"schedule": schedule}),
+            ("segmenter", segmenter, {}),
+            ("upscaler", upscaler, {"scale": 4}),
         ):
-            export(network, name=own["kind"], metadata={**common, **own})
+            export(network, name=kind, metadata={**common, "kind": kind, **own})
         return build_bundle(
             Path(registry),
             denoiser="denoiser@latest",

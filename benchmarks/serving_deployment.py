@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import psutil
 from serving_bundle import edit_request, make_bundle
 
 from neural_photo_editor.api.envelope import to_form
@@ -66,6 +67,12 @@ class Deployment:
     bodies: Mapping[str, Body]
     server: TorchServeProcess
     gateway: GatewayProcess
+
+    @property
+    def worker(self) -> psutil.Process:
+        """The worker below the Java process, which now and then has other children."""
+        children = psutil.Process(self.server.pid).children()
+        return next(one for one in children if "model_service_worker" in " ".join(one.cmdline()))
 
     @property
     def edit_url(self) -> str:
@@ -212,13 +219,14 @@ class OfflinePipeline:
         self._process.terminate()
         self._process.wait()
 
-    def batch_seconds(self, size: int) -> float:
-        """Run a batch of edits; returns how long it took."""
+    def batch_seconds(self, size: int) -> tuple[float, float]:
+        """Run a batch of edits; returns how long it took, and its CPU time."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{size}\n")
         self._process.stdin.flush()
-        return float(self._process.stdout.readline())
+        seconds, cpu_s = self._process.stdout.readline().split()
+        return float(seconds), float(cpu_s)
 
 
 def worker_environment() -> dict[str, str]:

@@ -35,6 +35,7 @@ PEERS = ("FastAPI with a lock", "LitServe", "LitServe, batches of 4")
 OURS = "this project"
 MOST_OVERHEAD = 0.1
 LEAST_OF_OFFLINE = 0.9
+SENT = 24  # by eight clients in a turn
 STAGES = ("queue", "decode", "segment", "prepare", "diffuse", "encode")
 
 
@@ -68,21 +69,23 @@ def overhead(deployment: Deployment, *, requests: int) -> Part:
 
 def beside_offline(deployment: Deployment, *, rounds: int) -> Part:
     """Eight clients, in turns with batches of eight in a process without any server."""
-    served: list[float] = []
-    offline: list[float] = []
+    served: list[tuple[float, float]] = []
+    offline: list[tuple[float, float]] = []
     samples: list[Sample] = []
     body = deployment.bodies["gateway"]
     with OfflinePipeline(deployment.bundle) as pipeline:
         pipeline.batch_seconds(1)
         for _ in range(rounds):
-            offline.append(8 / pipeline.batch_seconds(8))
-            latest = send(deployment.edit_url, body, concurrency=8, requests=24)
-            served.append(throughput(latest))
-            samples += latest
-            offline.append(8 / pipeline.batch_seconds(8))
+            offline.append(pipeline.batch_seconds(8))
+            before_s = _cpu_seconds(deployment)
+            samples += send(deployment.edit_url, body, concurrency=8, requests=SENT)
+            served.append((throughput(samples[-SENT:]), _cpu_seconds(deployment) - before_s))
+            offline.append(pipeline.batch_seconds(8))
     row = {
-        "served_per_s": statistics.median(served),
-        "offline_per_s": statistics.median(offline),
+        "served_per_s": statistics.median(per_s for per_s, _ in served),
+        "offline_per_s": statistics.median(8 / seconds for seconds, _ in offline),
+        "worker_cpu_s": statistics.median(cpu_s / SENT for _, cpu_s in served),
+        "offline_cpu_s": statistics.median(cpu_s / 8 for _, cpu_s in offline),
         "p50_s": quantile(answered(samples), 0.5),
         "p99_s": quantile(answered(samples), 0.99),
     }
@@ -92,6 +95,11 @@ def beside_offline(deployment: Deployment, *, rounds: int) -> Part:
         Check("answered of sent", len(answered(samples)) / len(samples), 1.0),
     ]
     return Part({"concurrency 8": row}, checks)
+
+
+def _cpu_seconds(deployment: Deployment) -> float:
+    times = deployment.worker.cpu_times()
+    return float(times.user + times.system)
 
 
 def beside_peers(deployment: Deployment, *, rounds: int) -> Part:
@@ -106,7 +114,7 @@ def beside_peers(deployment: Deployment, *, rounds: int) -> Part:
         for turn in range(rounds):
             names = list(urls) if turn % 2 == 0 else list(reversed(urls))
             for name in names:
-                for concurrency, requests in ((1, 4), (8, 24)):
+                for concurrency, requests in ((1, 4), (8, SENT)):
                     latest = send(urls[name], body, concurrency=concurrency, requests=requests)
                     samples.setdefault((name, concurrency), []).extend(latest)
                     rates.setdefault((name, concurrency), []).append(throughput(latest))

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 import httpx
-import psutil
 from serving_deployment import (
     HERE,
     PLACES,
@@ -217,19 +216,13 @@ def _kill_workers(
         # Each at another moment of a batch, and not before one could be answered.
         time.sleep((1.25 + number / count) * batch_s)
         killed_at = time.time()
-        os.kill(_worker(deployment).pid, signal.SIGKILL)
+        os.kill(deployment.worker.pid, signal.SIGKILL)
         wait_until(lambda: _is_up(deployment.server.control_url), "the worker")
         ready_at = time.time()
         back.append(ready_at - killed_at)
-        loads.append(ready_at - _worker(deployment).create_time())
+        loads.append(ready_at - deployment.worker.create_time())
     time.sleep(batch_s)
     return load.finish(now=True), back, loads
-
-
-def _worker(deployment: Deployment) -> psutil.Process:
-    """Return the worker below the Java process, which now and then has other children."""
-    children = psutil.Process(deployment.server.pid).children()
-    return next(one for one in children if "model_service_worker" in " ".join(one.cmdline()))
 
 
 def _is_up(control_url: str) -> bool:

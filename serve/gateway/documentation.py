@@ -157,7 +157,7 @@ def _schema(operation: str, *, is_form: bool) -> dict[str, Any]:
     if not is_form:
         for name, field in properties.items():
             if name not in schema["required"]:
-                properties[name] = _or_null(field)
+                properties[name] = _or(field, {"type": "null"})
         return schema
     if "regions" in properties:
         properties["regions"] |= {"type": "string", "default": "", "examples": ["hair,hat"]}
@@ -167,18 +167,21 @@ def _schema(operation: str, *, is_form: bool) -> dict[str, Any]:
         field.update(*kinds)
         if field.get("default", "") is None:
             del field["default"]
+    for name, field in properties.items():
+        if name not in FILE_FIELDS:
+            properties[name] = _or(field, {"type": "string", "pattern": r"^\s*$"})
     return schema
 
 
-def _or_null(field: dict[str, Any]) -> dict[str, Any]:
-    """Let a document's field be null, which is the same as leaving it out."""
+def _or(field: dict[str, Any], absent: dict[str, Any]) -> dict[str, Any]:
+    """Let a field be what is the same as leaving it out: null in a document, no text in a form."""
     if "anyOf" in field:
         return field
-    nullable: dict[str, Any] = {"anyOf": [field, {"type": "null"}]}
+    either: dict[str, Any] = {"anyOf": [field, absent]}
     for name in ("title", "description", "default"):
         if name in field:
-            nullable[name] = field.pop(name)
-    return nullable
+            either[name] = field.pop(name)
+    return either
 
 
 def _answer(operation: str) -> dict[str, Any]:

@@ -129,12 +129,16 @@ def _bodies(operation: dict[str, Any]) -> str:
     kind, content = next(iter(contents.items()))
     fields = content["schema"].get("properties", {})
     rows = [
-        (name, ", ".join(field.get("enum", [field["type"]])), field.get("description", ""))
+        (name, _values(field.get("anyOf", [field])[0]), field.get("description", ""))
         for name, field in fields.items()
     ]
     also = "".join(f", also as {escape(other)}" for other in list(contents)[1:])
     table = _table(("field", "value", "meaning"), rows) if rows else ""
     return f"<p>Send {escape(kind)}{also}.</p>{table}"
+
+
+def _values(field: dict[str, Any]) -> str:
+    return ", ".join(field.get("enum", [field["type"]]))
 
 
 def _text(text: str) -> str:

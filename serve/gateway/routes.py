@@ -51,7 +51,7 @@ class RoutesFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
-        self._complained = False
+        self._complaint = ""
 
     def changed(self) -> Routes | None:
         """Return the routes if they are new since the last call, else None."""
@@ -60,24 +60,24 @@ class RoutesFile:
             seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if seen == self._seen:
                 return None
-            self._seen = seen
-            routes = Routes.model_validate_json(self._path.read_bytes(), strict=False)
+            content = self._path.read_bytes()
+            self._seen = seen  # Only now: a file that could not be read is read again.
+            routes = Routes.model_validate_json(content, strict=False)
         except (OSError, ValidationError) as error:
-            self._complain(error)
+            self._complain(_reason(error))
             return None
-        self._complained = False
+        self._complaint = ""
         return routes
 
-    def _complain(self, error: OSError | ValidationError) -> None:
-        missing = isinstance(error, FileNotFoundError)
-        if missing and self._complained:
-            return
-        self._complained = missing
-        reason = "missing" if missing else _reason(error)
-        logger.error("the routes file is %s; the last good routes stay in force", reason)
+    def _complain(self, reason: str) -> None:
+        if reason != self._complaint:
+            logger.error("the routes file is %s; the last good routes stay in force", reason)
+        self._complaint = reason
 
 
 def _reason(error: OSError | ValidationError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "missing"
     if isinstance(error, OSError):
         return f"unreadable ({error.strerror})"
     first = error.errors(include_url=False, include_input=False)[0]

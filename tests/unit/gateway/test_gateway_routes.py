@@ -1,6 +1,9 @@
 """The routes file: read when it changes, and a broken one changes nothing."""
 
 import logging
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -71,6 +74,29 @@ def test_a_missing_file_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureF
         assert file.changed() is None
     assert caplog.text.count("missing") == 1
     write(path, ROUTES.model_dump_json())
+    assert file.changed() == ROUTES
+
+
+@contextmanager
+def no_file_can_be_opened() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_file_that_could_not_be_read_is_read_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "routes.json"
+    write(path, ROUTES.model_dump_json())
+    file = RoutesFile(path)
+    with no_file_can_be_opened():
+        for _ in range(3):
+            assert file.changed() is None
+    assert caplog.text.count("unreadable (Too many open files)") == 1
     assert file.changed() == ROUTES
 
 

@@ -167,15 +167,14 @@ class Supervisor:
     def _routes_of(self, plan: Plan) -> Routes:
         canary = None
         if plan.staged is not None:
-            # No weight: neither the staged one nor, for this moment, the canary gets requests.
-            canary = Canary(weight=0.0, backends=self._backends(plan.staged, plan.canary))
+            canary = Canary(weight=0.0, backends=self._backends(plan.staged))
         elif plan.canary is not None:
             canary = Canary(weight=self._canary_weight, backends=self._backends(plan.canary))
         return Routes(production=self._backends(plan.production), canary=canary)
 
-    def _backends(self, *versions: int | None) -> tuple[BackendRoute, ...]:
-        routes = (self._servers[version].route for version in versions if version is not None)
-        return tuple(route for route in routes if route is not None)
+    def _backends(self, version: int | None) -> tuple[BackendRoute, ...]:
+        route = self._servers[version].route if version is not None else None
+        return (route,) if route is not None else ()
 
     def _write_routes(self, routes: Routes) -> None:
         if routes != self._routes:

@@ -198,10 +198,6 @@ class TorchServeProcess:
         self._process.poll()  # Reaps the Java process once it has ended.
         return _group_members(self._process.pid)
 
-    def memory_bytes(self) -> int:
-        """Return the resident memory of all processes of the server together."""
-        return sum(process.memory_info().rss for process in self.processes())
-
     def is_running(self) -> bool:
         """Tell whether the Java process is alive."""
         return self._process is not None and self._process.poll() is None

@@ -116,6 +116,7 @@ class World:
 
     def step(self, desired: Desired) -> Plan:
         plan = decide(desired, self.servers, serving=self.serving, failed=self.failed)
+        assert None in (plan.staged, plan.canary), "the routes have room for one of them"
         for version in plan.stop:
             assert not self.servers[version].known, "stopped under the gateway's eyes"
             del self.servers[version]

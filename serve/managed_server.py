@@ -98,7 +98,7 @@ class ManagedServer:
                 self._watch()
             elif time.monotonic() >= self._next_start:
                 self._begin()
-        except (RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 -- of one version; the others go on.
             self._fail(error)
 
     def stop(self) -> None:
@@ -189,9 +189,11 @@ class ManagedServer:
             return None
 
     def _fail(self, error: Exception) -> None:
-        self.reason = f"{error}".splitlines()[0]
+        said = f"{error}".strip() or type(error).__name__
+        self.reason = said.splitlines()[0]
         wait_s = self._backoff.next_s()
-        _log.error("[deploy] %s failed: %s", self, error)
+        foreseen = isinstance(error, RuntimeError | ValueError | OSError)
+        _log.error("[deploy] %s failed: %s", self, said, exc_info=None if foreseen else error)
         if self._process is not None:
             self._process.stop()
             # Requests wait at the address of a server that they knew; any other may have failed

@@ -26,13 +26,22 @@ from neural_photo_editor.common.fingerprint import sha256_bytes, sha256_file
 from neural_photo_editor.common.log import get_logger
 
 ARCHIVE_NAME = f"{MODEL_NAME}.mar"
+OTHER_MEMBERS = (
+    BUNDLE_NAME,
+    LINEAGE_NAME,
+    "handler.py",
+    "model-config.yaml",
+    "MAR-INF/MANIFEST.json",
+)
+"""What may be in an archive beside ``artifacts/``: the server imports what lies there."""
+
 _log = get_logger(__name__)
 
 
 def verify_archive(archive: Path) -> BundleSpec:
     """Check a ``.mar`` without unpacking it: its members, its description, every artifact's files.
 
-    Of the handler and other files beside the bundle only the zip's own checksums are known here;
+    Of the handler and its configuration only the zip's own checksums are known here;
     the registry's ``SHA256SUMS`` covers the archive as a whole, see :func:`fetch_bundle`.
 
     Raises:
@@ -136,8 +145,11 @@ def _inspect(archive: Path) -> tuple[BundleSpec, bytes, Lineage]:
                 digest = _verify_part(content, members, kind, archive)
                 check_same(f"digest of artifacts/{kind}", digest, spec.parts[kind].digest)
                 spec_files[kind] = _read(content, members, f"artifacts/{kind}/{SPEC_NAME}", archive)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
-        raise ValueError(f"{archive} is no whole archive: copy it again ({error})") from error
+    except ValueError:
+        raise
+    except Exception as error:  # zipfile raises nearly anything, such as IndexError.
+        said = str(error) or type(error).__name__
+        raise ValueError(f"{archive} is no whole archive: copy it again ({said})") from error
     parts = {name.split("/")[1] for name in members if name.startswith("artifacts/")}
     check_same(f"artifacts of {archive}", sorted(parts), sorted(KINDS))
     lineage = bundle_lineage(spec, spec_files)
@@ -157,6 +169,9 @@ def _members(content: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipIn
             raise ValueError(f"{archive}: {info.filename!r} is there twice")
         if info.is_dir():
             continue
+        other = not info.filename.startswith("artifacts/")
+        if other and info.filename not in OTHER_MEMBERS:
+            raise ValueError(f"{archive}: {info.filename!r} does not belong into a bundle")
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise ValueError(f"{archive}: {info.filename!r} is compressed: pack with zip-store")
         members[info.filename] = info

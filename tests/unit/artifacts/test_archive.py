@@ -134,6 +134,8 @@ def test_a_lineage_of_another_bundle_is_refused(published: Path) -> None:
         ("../outside", b"x", "leads out of the archive"),
         ("/etc/outside", b"x", "leads out of the archive"),
         ("a\\..\\outside", b"x", "leads out of the archive"),
+        ("sitecustomize.py", b"x", "'sitecustomize.py' does not belong into a bundle"),
+        ("torch/__init__.py", b"x", "does not belong into a bundle"),
     ],
 )
 def test_a_changed_archive_is_refused(
@@ -178,6 +180,14 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes | None) ->
         (tmp_path / "x.mar").write_bytes(content)
     with pytest.raises(ValueError, match=r"no whole archive|bundle\.json is missing"):
         verify_archive(tmp_path / "x.mar")
+
+
+def test_a_directory_that_zipfile_stumbles_over_is_refused(archive: Path) -> None:
+    content = archive.read_bytes()
+    name = content.rindex(b"handler.py")  # In the directory: names end at a zero byte.
+    archive.write_bytes(content[:name] + b"\0" + content[name + 1 :])
+    with pytest.raises(ValueError, match="no whole archive"):
+        verify_archive(archive)
 
 
 def test_a_damaged_archive_is_not_published(archive: Path, tmp_path: Path) -> None:

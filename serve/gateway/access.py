@@ -36,11 +36,11 @@ class Authenticator(Protocol):
 
 
 class Limiter(Protocol):
-    def admit(self, principal: Principal, *, bytes: int) -> None:
-        """Count one request of so many bytes; raises RequestError 429."""
+    def admit(self, principal: Principal) -> AbstractContextManager[None]:
+        """Count one request, in flight for a block; entering it raises RequestError 429."""
 
     def in_flight(self, principal: Principal) -> AbstractContextManager[None]:
-        """Count a request as being answered for a block; raises RequestError 429."""
+        """Count something as in flight for a block; never refuses."""
 
 
 class NoKeys:
@@ -58,8 +58,8 @@ class NoKeys:
 class NoLimits:
     """Stands in for quotas: everybody may send as much as they like."""
 
-    def admit(self, principal: Principal, *, bytes: int) -> None:
-        pass
+    def admit(self, principal: Principal) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
 
     def in_flight(self, principal: Principal) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()

@@ -49,8 +49,8 @@ class EditEndpoint:
         record = record_of(request)
         record.operation = self._operation
         principal = self._callers.authenticate(request)
-        size = self._uploads.check_head(request)
-        self._service.admit(principal, self._operation, bytes=size)
+        self._uploads.check_head(request)
+        record.held.enter_context(self._service.admit(principal, self._operation))
         async with self._uploads.body(request) as body:
             parsed = await asyncio.to_thread(
                 parse_request,

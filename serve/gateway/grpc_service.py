@@ -108,7 +108,7 @@ class EditorService:
         )
         principal = self._service.authenticate(secret_from(metadata), address=address)
         record.key_id = principal.key_id
-        self._service.admit(principal, record.operation, bytes=0)
+        record.held.enter_context(self._service.admit(principal, record.operation))
         async with self._message(messages, record) as data:
             request = await asyncio.to_thread(
                 read_request, record.operation, data, limits=self._limits
@@ -177,6 +177,7 @@ class EditorService:
             status = 500
             await _abort(context, record, internal_error())
         finally:
+            record.held.close()
             seconds = time.perf_counter() - record.started
             log_request(record, status=status, seconds=seconds)
             metrics = self._service.metrics

@@ -112,9 +112,10 @@ class InferEndpoint:
         record.operation = "infer"
         principal = self._callers.authenticate(request)
         _check_is_json(request)
-        size = self._uploads.check_head(request)
+        self._uploads.check_head(request)
         # Which operation it is stands in the body; submit() checks that the key allows it.
-        self._service.admit(principal, min(principal.allows, default="edit"), bytes=size)
+        operation = min(principal.allows, default="edit")
+        record.held.enter_context(self._service.admit(principal, operation))
         async with self._uploads.body(request) as body:
             parsed, infer = await asyncio.to_thread(read_infer_request, body, limits=self._limits)
         record.operation = operation_of(parsed)

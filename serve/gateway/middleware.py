@@ -83,6 +83,7 @@ class RequestMiddleware:
             failed = error_response(internal_error(), path=scope["path"])
             await failed(scope, receive, send_noting)
         finally:
+            record.held.close()
             seconds = seconds or time.perf_counter() - record.started
             log_request(record, status=status, seconds=seconds)
             labels = (record.operation, str(status), record.channel)

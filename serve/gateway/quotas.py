@@ -100,8 +100,9 @@ class Limits:
         self._buckets: dict[str, TokenBucket] = {}
         self._in_flight: Counter[str] = Counter()
 
-    def admit(self, principal: Principal, *, bytes: int) -> None:  # noqa: ARG002
-        """Count one request; a refused one counts nothing.
+    @contextmanager
+    def admit(self, principal: Principal) -> Iterator[None]:
+        """Count one request, which is in flight while the block runs; a refused one counts nothing.
 
         Raises:
             RequestError: 429 beyond the key's limits, with the time after which it will be within.
@@ -121,19 +122,19 @@ class Limits:
                 raise _beyond(f"{key.requests_per_day} requests a day", (day + 1) * _DAY_S - now_s)
         if key.requests_per_minute is not None:
             bucket.take(now_ns, per_minute=key.requests_per_minute, burst=key.burst)
+        with self.in_flight(principal):
+            yield
 
     @contextmanager
     def in_flight(self, principal: Principal) -> Iterator[None]:
-        """Count a request as being answered while the block runs; raises RequestError 429."""
-        key = self._key(principal)
-        self._check_in_flight(key)
-        self._in_flight[key.id] += 1
+        """Count something as in flight while the block runs, whatever the limit."""
+        self._in_flight[principal.key_id] += 1
         try:
             yield
         finally:
-            self._in_flight[key.id] -= 1
-            if not self._in_flight[key.id]:
-                del self._in_flight[key.id]
+            self._in_flight[principal.key_id] -= 1
+            if not self._in_flight[principal.key_id]:
+                del self._in_flight[principal.key_id]
 
     def _key(self, principal: Principal) -> ApiKey:
         key = self._find(principal.key_id)

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -21,6 +22,7 @@ class RequestRecord:
         key_id: public name of the key.
         bytes_in, bytes_out: sizes of the bodies as far as they were read and written.
         bundle_digest, channel: who answered.
+        held: what is given back when the answer is out.
     """
 
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -31,6 +33,7 @@ class RequestRecord:
     bytes_out: int = 0
     bundle_digest: str = ""
     channel: str = ""
+    held: ExitStack = field(default_factory=ExitStack)
 
 
 def begin_record(scope: Scope) -> RequestRecord:

@@ -5,6 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -110,20 +111,19 @@ class EditService:
         """Return whose key this is; raises RequestError 401, or 429 after many from an address."""
         return self._keys.authenticate(secret, address=address)
 
-    def admit(self, principal: Principal, operation: str, *, bytes: int) -> None:
+    def admit(self, principal: Principal, operation: str) -> AbstractContextManager[None]:
         """Check, before anything large is read or decoded, that a request may be sent.
 
-        Every interface calls this once a request, before :meth:`submit`.
-
-        Args:
-            bytes: size of the request's body, or what is known of it.
+        Every interface enters this once a request, before :meth:`submit`, and leaves it when the
+        answer is out: for so long the request counts as in flight.
 
         Raises:
-            RequestError: 403 not allowed, 503 no backend or no room, 429 beyond the key's limits.
+            RequestError: 403 not allowed, 503 no backend or no room; on entering 429, beyond the
+                key's limits.
         """
         authorize(principal, operation)
         self.pool.check_room()
-        self._limits.admit(principal, bytes=bytes)
+        return self._limits.admit(principal)
 
     async def submit(
         self,
@@ -149,7 +149,7 @@ class EditService:
 
         Raises:
             RequestError: whatever else the worker answered, and 503 (with ``retry_after_s``)
-                without room, 429 with too many of the key in flight, 504 past the deadline.
+                without room, 504 past the deadline.
         """
         authorize(principal, operation_of(request))
         longest_s = self._settings.request_timeout_s
@@ -160,24 +160,25 @@ class EditService:
             request = request.model_copy(update={"seed": secrets.randbelow(_SEEDS)})
         form = await asyncio.to_thread(encode_form, request)
         job = _Job(form, request_id, deadline, on_progress)
-        task = asyncio.create_task(self._run(job, principal, timeout_s), name=f"job {request_id}")
+        task = asyncio.create_task(self._run(job, timeout_s), name=f"job {request_id}")
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            self._abandon(job, task)
+            self._abandon(job, task, principal)
             raise
 
-    def _abandon(self, job: _Job, task: asyncio.Task[Reply]) -> None:
-        """Cancel a job; it keeps its place until its backend has let go of it."""
+    def _abandon(self, job: _Job, task: asyncio.Task[Reply], principal: Principal) -> None:
+        """Cancel a job; it keeps its place, and counts, until its backend has let go of it."""
         if task.done():
             return
         self.metrics.canceled.inc()
         job.canceled = True
 
         async def wind_up() -> None:
-            if job.backend is not None:
-                await cancel_job(job.backend, job.request_id)
-            await asyncio.gather(task, return_exceptions=True)
+            with self._limits.in_flight(principal):
+                if job.backend is not None:
+                    await cancel_job(job.backend, job.request_id)
+                await asyncio.gather(task, return_exceptions=True)
 
         self._in_background(wind_up())
 
@@ -186,11 +187,10 @@ class EditService:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _run(self, job: _Job, principal: Principal, timeout_s: float) -> Reply:
+    async def _run(self, job: _Job, timeout_s: float) -> Reply:
         try:
-            with self._limits.in_flight(principal):
-                async with asyncio.timeout(timeout_s):
-                    return await self._run_until_answered(job)
+            async with asyncio.timeout(timeout_s):
+                return await self._run_until_answered(job)
         except TimeoutError:
             if job.backend is not None:
                 self._in_background(cancel_job(job.backend, job.request_id))

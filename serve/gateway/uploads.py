@@ -22,8 +22,8 @@ class Uploads:
         self._metrics = metrics
         self._held_bytes = 0
 
-    def check_head(self, request: Request) -> int:
-        """Return the size that the head states, 0 where it states none.
+    def check_head(self, request: Request) -> None:
+        """Refuse what the head shows to be too large or of a wrong type.
 
         Raises:
             RequestError: 413 too large, 415 neither a form nor JSON.
@@ -33,7 +33,6 @@ class Uploads:
         size = int(declared) if declared.isdigit() else 0
         if size > self._settings.max_request_bytes:
             raise self._too_large()
-        return size
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
@@ -62,7 +61,7 @@ class Uploads:
             self._held_bytes -= taken
 
     async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives; the longer it takes, the more must have arrived."""
+        """Yield the body as it arrives: at a rate on average, and without long pauses."""
         settings = self._settings
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -70,8 +69,9 @@ class Uploads:
         stream = request.stream()
         while True:
             allowed_s = settings.rate_grace_s + read / settings.min_bytes_per_s
+            deadline = started + min(allowed_s, settings.body_timeout_s)
             try:
-                async with asyncio.timeout_at(started + min(allowed_s, settings.body_timeout_s)):
+                async with asyncio.timeout_at(min(deadline, loop.time() + settings.rate_grace_s)):
                     chunk = await anext(stream, None)
             except TimeoutError:
                 raise self._too_slow() from None

@@ -289,6 +289,31 @@ def test_one_key_cannot_take_every_place(backend: SmallBackend, tmp_path: Path) 
     asyncio.run(run())
 
 
+def test_uploads_under_way_count_as_in_flight(backend: SmallBackend, tmp_path: Path) -> None:
+    async def run() -> None:
+        path = tmp_path / "keys.json"
+        key, text = create_key("a", now=NOW, max_in_flight=1)
+        _store(path, key)
+        reading, go_on = asyncio.Event(), asyncio.Event()
+
+        async def body() -> AsyncIterator[bytes]:
+            reading.set()
+            yield b"{"
+            await go_on.wait()
+
+        async with gateway(path, backend) as started:
+            headers = {**_with(text)[0], "Content-Type": "application/json"}
+            post = started.client.post
+            slow = asyncio.create_task(post("/v1/segment", headers=headers, content=body()))
+            await reading.wait()
+            assert (await _send(started.client, _with(text)[0])).status_code == 429
+            go_on.set()
+            assert (await slow).status_code == 400
+            assert (await _send(started.client, _with(text)[0])).status_code == 200
+
+    asyncio.run(run())
+
+
 def test_a_key_revoked_while_the_gateway_runs_is_out_at_once(
     keys: Keys, backend: SmallBackend
 ) -> None:

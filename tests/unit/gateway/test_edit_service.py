@@ -152,10 +152,10 @@ def test_there_is_a_place_for_so_many_and_no_more(tmp_path: Path) -> None:
                 error = await refusal(gateway)
                 assert (error.status, error.retry_after_s) == (503, 2.0)
                 with pytest.raises(RequestError, match="no room"):
-                    gateway.service.admit(ANONYMOUS, "edit", bytes=0)
+                    gateway.service.admit(ANONYMOUS, "edit")
                 backend.release.set()
                 assert {reply.status for reply in await asyncio.gather(*held)} == {200}
-                gateway.service.admit(ANONYMOUS, "edit", bytes=0)
+                gateway.service.admit(ANONYMOUS, "edit")
             assert len(backend.received) == 4
 
     asyncio.run(run())

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,8 @@ def test_keys_are_asked_for_first(tmp_path: Path) -> None:
 
 def test_limits_of_a_key_are_429_with_retry_after(tmp_path: Path) -> None:
     class NoMore(NoLimits):
-        def admit(self, principal: Principal, *, bytes: int) -> None:
+        def admit(self, principal: Principal) -> AbstractContextManager[None]:
             assert principal == ANONYMOUS
-            assert bytes > len(PHOTO)
             raise RequestError(429, "enough", field=None, remedy="wait", retry_after_s=7.2)
 
     async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
@@ -242,6 +242,20 @@ def test_uploads_together_are_bounded(tmp_path: Path) -> None:
         assert third.status_code == 400
 
     run(tmp_path, case, max_upload_bytes_total=10_000)
+
+
+def test_an_upload_that_pauses_is_cut_however_fast_it_was(tmp_path: Path) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        async def pausing() -> Any:
+            yield b"x" * 100_000
+            await asyncio.Event().wait()
+
+        headers = {"content-type": "application/json"}
+        async with asyncio.timeout(10):
+            reply = await gateway.client.post("/v1/edit", content=pausing(), headers=headers)
+        problem_of(reply, 408)
+
+    run(tmp_path, case, rate_grace_s=0.1, min_bytes_per_s=1)
 
 
 def test_headers_of_every_answer(tmp_path: Path) -> None:

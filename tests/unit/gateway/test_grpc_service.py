@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from neural_photo_editor.api.codec import encode_png
 from neural_photo_editor.api.errors import RequestError
+from neural_photo_editor.api.key_file import create_key
 from neural_photo_editor.api.schema import EditRequest
-from serve.gateway.access import Principal
+from serve.gateway.access import ANONYMOUS, Principal
 from serve.gateway.grpc_server import create_grpc_server, listen_for_grpc
 from serve.gateway.grpc_service import SERVICE
 from serve.gateway.grpc_status import code_of
 from serve.gateway.protos import editor_pb2 as pb
 from serve.gateway.protos import editor_pb2_grpc
+from serve.gateway.quotas import DailyUsage, Limits
 from serve.gateway.settings import GatewaySettings
 from tests.unit.gateway.small_backend import SmallBackend
 from tests.unit.gateway.small_gateway import MASK, PHOTO, SmallGateway, small_gateway, until
@@ -257,6 +260,23 @@ def test_a_message_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
         assert (await rpc.stub.Edit(EDIT)).images
 
     run(tmp_path, case, grpc_options={"body_timeout_s": 0.05, "max_upload_bytes_total": 1})
+
+
+def test_calls_without_a_message_yet_count_as_in_flight(tmp_path: Path) -> None:
+    key, _ = create_key("a", now=datetime.now(UTC), max_in_flight=1)
+    keys = {ANONYMOUS.key_id: key.model_copy(update={"id": ANONYMOUS.key_id})}
+    limits = Limits(keys.get, DailyUsage(tmp_path / "usage.sqlite"), retry_after_s=2.0)
+
+    async def case(rpc: Called, backend: SmallBackend) -> None:
+        first = rpc.channel.stream_unary(f"/{SERVICE}/Edit")()
+        await until(lambda: limits._in_flight.total() == 1)
+        code, problem = await rpc.refusal(rpc.stub.Edit(EDIT))
+        assert (code, problem["status"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, 429)
+        first.cancel()
+        await until(lambda: limits._in_flight.total() == 0)
+        assert (await rpc.stub.Edit(EDIT)).images
+
+    run(tmp_path, case, limits=limits)
 
 
 def test_a_call_without_a_message_is_refused(tmp_path: Path) -> None:

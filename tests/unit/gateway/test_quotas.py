@@ -44,7 +44,8 @@ class World:
 
     def refusal(self, principal: Principal) -> RequestError | None:
         try:
-            self.limits.admit(principal, bytes=0)
+            with self.limits.admit(principal):
+                pass
         except RequestError as error:
             return error
         return None
@@ -156,17 +157,15 @@ def test_a_file_that_is_no_database_is_refused_at_the_start(tmp_path: Path) -> N
 
 def test_a_key_may_have_so_many_requests_in_flight(world: World) -> None:
     key, other = world.add_key(max_in_flight=2), world.add_key(max_in_flight=2)
-    with world.limits.in_flight(key), world.limits.in_flight(key):
+    with world.limits.admit(key), world.limits.admit(key):
         refusal = world.refusal(key)
         assert (refusal.status, refusal.retry_after_s) == (429, 2.0)
         assert "2 requests at one time" in refusal.detail
-        with pytest.raises(RequestError), world.limits.in_flight(key):
-            pass
+        with world.limits.in_flight(key):  # not to be refused
+            assert world.limits._in_flight[key.key_id] == 3
         assert world.passes(other) == 1
-        with world.limits.in_flight(other):
-            pass
     assert world.passes(key) == 1
-    with pytest.raises(KeyError), world.limits.in_flight(key):
+    with pytest.raises(KeyError), world.limits.admit(key):
         raise KeyError  # a failure gives the place back too
     assert not world.limits._in_flight
 

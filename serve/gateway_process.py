@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -16,12 +15,18 @@ from typing import Any, Self
 import httpx
 import yaml
 
+from serve.child_process import (
+    CONTROL_TOKEN_VARIABLE,
+    end_with_parent,
+    environment_for_child,
+)
 from serve.gateway.routes import BackendRoute, Routes
 from serve.gateway.settings import GatewaySettings
 from serve.torchserve_process import TorchServeProcess
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+_SECRETS = frozenset({CONTROL_TOKEN_VARIABLE})
 _POLL_S = 0.05
 _ANSWER_S = 2.0
 _START_S = 60.0
@@ -35,7 +40,8 @@ class GatewayProcess:
         settings: ports of 0 are replaced by free ones, which it keeps over restarts.
         workdir: receives the settings as a file, and the log.
         keys: whether callers need API keys.
-        environment: variables on top of our own, such as NPE_CONTROL_TOKEN.
+        environment: variables on top of our own, which it gets without secrets that it has no use
+            for.
 
     Raises:
         RuntimeError: from ``start``: it ended, or was not ready in time; says what it said.
@@ -114,11 +120,12 @@ class GatewayProcess:
             self._process = subprocess.Popen(
                 [*command, *self._flags],
                 cwd=REPOSITORY,
-                env={**os.environ, **self._environment},
+                env={**environment_for_child(_SECRETS), **self._environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for our parent, which says when to stop.
+                preexec_fn=end_with_parent(),
             )
         self._was_launched = True
 

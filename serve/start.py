@@ -1,10 +1,11 @@
 """``python serve/start.py``: serve a bundle on loopback, TorchServe with the gateway in front.
 
-Runs until Ctrl-C or SIGTERM; then requests that were begun are answered first. A second Ctrl-C does
-not wait for them.
+Runs until Ctrl-C, SIGTERM or the terminal is closed; then requests that were begun are answered
+first. A second Ctrl-C does not wait for them.
 """
 
 import argparse
+import contextlib
 import os
 import secrets
 import shlex
@@ -19,13 +20,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from neural_photo_editor.common.log import configure_logging
+from serve.child_process import CONTROL_TOKEN_VARIABLE
 from serve.development_key import ensure_development_key
 from serve.gateway.settings import DEFAULT_FILE, GatewaySettings, load_settings
 from serve.gateway_process import REPOSITORY, GatewayProcess
 from serve.sources import ArchiveSource, RegistrySource, Source
 from serve.supervisor import Supervisor
-
-_CONTROL_TOKEN = "NPE_CONTROL_TOKEN"  # noqa: S105 -- the variable's name
 
 _READY = """\
 ready: {url} (bundle {digest}); Ctrl-C stops it
@@ -44,18 +44,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         supervisor = _supervisor(options)
         configure_logging()
         stopping, hurry = threading.Event(), threading.Event()
-
-        def on_signal(*_: object) -> None:
-            (hurry if stopping.is_set() else stopping).set()
-
-        for signal_number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signal_number, on_signal)
+        _follow_signals(stopping, hurry)
         supervisor.run(stopping, hurry=hurry)
     except (ValueError, RuntimeError, OSError) as error:
         _say(f"error: {error}")
         return 1
     _say("stopped")
     return 0
+
+
+def _follow_signals(stopping: threading.Event, hurry: threading.Event) -> None:
+    """Let the first signal begin the end and the second one hurry it."""
+
+    def on_signal(*_: object) -> None:
+        (hurry if stopping.is_set() else stopping).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    # A terminal that is closed sends SIGHUP, perhaps twice; whom `nohup` started it leaves alone.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: stopping.set())
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -89,8 +97,8 @@ def _supervisor(options: argparse.Namespace) -> Supervisor:
     settings = _settings(options)
     key_file = None if options.no_keys else ensure_development_key(settings.keys_file)
     # Of workers and gateway; nobody else is to know it.
-    token = os.environ.get(_CONTROL_TOKEN) or secrets.token_hex(32)
-    environment = {_CONTROL_TOKEN: token}
+    token = os.environ.get(CONTROL_TOKEN_VARIABLE) or secrets.token_hex(32)
+    environment = {CONTROL_TOKEN_VARIABLE: token}
     source: Source
     if options.registry is not None:
         what = f"{options.registry} ({options.alias})"
@@ -174,8 +182,9 @@ def _weight(text: str) -> float:
 
 
 def _say(message: str) -> None:
-    sys.stdout.write(message + "\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # The terminal may be gone.
+        sys.stdout.write(message + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -23,8 +23,16 @@ from typing import Any, Self
 import httpx
 import psutil
 
+from neural_photo_editor.api.signing import KEY_VARIABLE as RECEIPT_KEY_VARIABLE
+from serve.child_process import (
+    CONTROL_TOKEN_VARIABLE,
+    end_with_parent,
+    environment_for_child,
+)
+
 HERE = Path(__file__).resolve().parent
 
+_SECRETS = frozenset({CONTROL_TOKEN_VARIABLE, RECEIPT_KEY_VARIABLE})
 _POLL_S = 0.1
 _LOG_TAIL_LINES = 40
 _WORKER_DIED = "Backend worker process died"
@@ -51,7 +59,8 @@ class TorchServeProcess:
         port: of the inference API; 0 picks a free one.
         ready_timeout_s: how long loading and the warm-up may take, in seconds.
         stop_grace_s: how long processes may take to end before they are killed, in seconds.
-        environment: variables on top of our own, such as NPE_CONTROL_TOKEN.
+        environment: variables on top of our own, which it gets without secrets that it has no use
+            for.
 
     Raises:
         ValueError: the archive is missing.
@@ -139,6 +148,7 @@ class TorchServeProcess:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    preexec_fn=end_with_parent(),
                 )
         except BaseException:
             self.stop()
@@ -231,7 +241,8 @@ class TorchServeProcess:
 
     def _child_environment(self) -> dict[str, str]:
         """Return our environment, without variables by which TorchServe would be reconfigured."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("TS_")}
+        ours = environment_for_child(_SECRETS)
+        kept = {name: value for name, value in ours.items() if not name.startswith("TS_")}
         return {
             **_KEEP_FREED_MEMORY,
             **kept,

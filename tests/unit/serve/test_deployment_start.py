@@ -1,11 +1,14 @@
 """The command line of ``serve/start.py``: ports, files, and what is refused at once."""
 
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from serve.start import _newest_archive, _parse, _settings, main
+from serve.start import _follow_signals, _newest_archive, _parse, _settings, main
 
 
 def test_ports_follow_the_public_one(tmp_path: Path) -> None:
@@ -56,3 +59,32 @@ def test_mistakes_are_told_with_a_remedy(
 def test_arguments_that_make_no_sense_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit):
         _parse(arguments)
+
+
+@pytest.fixture
+def signal_handlers() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("signal_handlers")
+def test_signals_begin_the_end_and_a_second_ctrl_c_hurries_it(number: signal.Signals) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    stopping, hurry = threading.Event(), threading.Event()
+    _follow_signals(stopping, hurry)
+    assert callable(signal.getsignal(number))
+    signal.raise_signal(number)
+    assert (stopping.is_set(), hurry.is_set()) == (True, False)
+    signal.raise_signal(number)
+    assert hurry.is_set() == (number != signal.SIGHUP), "a shell sends SIGHUP a second time"
+
+
+@pytest.mark.usefixtures("signal_handlers")
+def test_what_nohup_started_stays_when_the_terminal_goes() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _follow_signals(threading.Event(), threading.Event())
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

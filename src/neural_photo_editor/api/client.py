@@ -17,6 +17,7 @@ import httpx
 from neural_photo_editor.api.client_answers import AnswerReader, wait_before_retry_s
 from neural_photo_editor.api.client_calls import (
     DEFAULT_URL,
+    WITHOUT_PROXY,
     Call,
     EditOptions,
     Endpoint,
@@ -75,7 +76,7 @@ class EditClient:
             events_timeout_s=events_timeout_s,
         )
         self._max_retries = max_retries
-        self._http = httpx.Client(transport=transport)
+        self._http = httpx.Client(transport=transport, mounts=WITHOUT_PROXY)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._endpoint)!r})"

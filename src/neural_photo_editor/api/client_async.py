@@ -12,6 +12,7 @@ import httpx
 from neural_photo_editor.api.client_answers import AnswerReader, wait_before_retry_s
 from neural_photo_editor.api.client_calls import (
     DEFAULT_URL,
+    WITHOUT_PROXY,
     Call,
     EditOptions,
     Endpoint,
@@ -58,7 +59,7 @@ class AsyncEditClient:
             events_timeout_s=events_timeout_s,
         )
         self._max_retries = max_retries
-        self._http = httpx.AsyncClient(transport=transport)
+        self._http = httpx.AsyncClient(transport=transport, mounts=WITHOUT_PROXY)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._endpoint)!r})"

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 import httpx
 
-from neural_photo_editor.api.client_errors import EditError
+from neural_photo_editor.api.client_errors import WrongRequestError
 from neural_photo_editor.api.envelope import operation_of, read_result, to_form
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.image_input import ImageInput, encode_image
@@ -28,6 +28,8 @@ from neural_photo_editor.api.validation import validate_request
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 API_KEY_VARIABLE = "NPE_API_KEY"
+WITHOUT_PROXY = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
+"""Mounts of an httpx client: photos and keys for this machine must not leave it."""
 
 T = TypeVar("T")
 
@@ -63,7 +65,7 @@ def edit_request(photo: ImageInput, **options: Unpack[EditOptions]) -> EditReque
     """Build an edit to send, or to record as a recipe.
 
     Raises:
-        EditError: an option is wrong, as the server would say; its status is 422.
+        WrongRequestError: an option is wrong, as the server would say; its status is 422.
         ValueError, OSError: an image cannot be read.
     """
     fields: dict[str, Any] = {"photo": encode_image(photo), **options}
@@ -163,7 +165,7 @@ def _build(model: type[RequestT], fields: dict[str, Any]) -> RequestT:
     try:
         return validate_request(model, fields)
     except RequestError as error:
-        raise EditError(
+        raise WrongRequestError(
             int(error.status), error.detail, field=error.field, remedy=error.remedy
         ) from None
 

@@ -56,6 +56,10 @@ class EditError(Exception):
         return f"{status}{where}{self.detail}{remedy}"
 
 
+class WrongRequestError(EditError):
+    """The request is wrong, as the server would say; it was not sent."""
+
+
 class EditCanceled(Exception):  # noqa: N818 -- nothing went wrong
     """``on_progress`` returned False; the connection is closed, and the server gives up, too."""
 

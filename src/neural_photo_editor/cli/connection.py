@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neural_photo_editor.api.client import EditClient
 from neural_photo_editor.api.client_calls import API_KEY_VARIABLE, DEFAULT_URL
-from neural_photo_editor.api.client_errors import EditError
+from neural_photo_editor.api.client_errors import EditError, WrongRequestError
 from neural_photo_editor.api.errors import RequestError
 
 EXIT_OK = 0
@@ -61,6 +61,9 @@ def run_on_server(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         say("canceled: the connection is closed, and the server gives the work up")
         return EXIT_CANCELED
+    except WrongRequestError as error:
+        say(str(error))
+        return EXIT_USAGE
     except EditError as error:
         # Who runs the server finds the request by this.
         request = f"; request {error.request_id}" if error.request_id else ""

@@ -1,9 +1,11 @@
 """Both clients against a transport that plays the server: retries, errors, inputs and results."""
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -274,6 +276,52 @@ def test_torchserve_itself_is_asked_without_a_key(monkeypatch: pytest.MonkeyPatc
     assert str(seen[0].url) == "http://server/predictions/m"
     assert b'name="operation"\r\n\r\nedit' in seen[0].read()
     assert "authorization" not in seen[0].headers
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Answers whatever it is asked for."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"from": "proxy"}')
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxied(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_address[1]}")
+        yield
+        server.shutdown()
+
+
+def _info(url: str) -> object:
+    with EditClient(url, max_retries=0) as client:
+        return client.info()
+
+
+def _info_async(url: str) -> object:
+    async def ask() -> object:
+        async with AsyncEditClient(url, max_retries=0) as client:
+            return await client.info()
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("info", [_info, _info_async])
+@pytest.mark.usefixtures("proxied")
+def test_what_is_for_this_machine_is_not_sent_to_a_proxy(info: Callable[[str], object]) -> None:
+    assert info("http://editor.invalid") == {"from": "proxy"}
+    for host in ("127.0.0.1", "localhost", "[::1]"):
+        with pytest.raises(EditError, match="no answer from the server"):
+            info(f"http://{host}:1")  # Where nothing listens.
 
 
 def test_info_is_a_document() -> None:

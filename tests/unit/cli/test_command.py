@@ -153,7 +153,7 @@ def test_exit_statuses(server: Server, photo: Path, capsys: pytest.CaptureFixtur
     server.reply = None
     assert main(edit) == 4
     assert main(["upscale", str(photo.parent / "absent.jpg")]) == 1
-    assert main(["edit", str(photo), "--regions", "beard"]) == 3
+    assert main(["edit", str(photo), "--regions", "beard"]) == 2
     with pytest.raises(SystemExit) as caught:
         main(["edit"])
     assert caught.value.code == 2

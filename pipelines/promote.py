@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import hydra
@@ -29,6 +28,7 @@ def run(cfg: DictConfig) -> GateResult:
 
     Raises:
         ValueError: a bundle or recipe is missing or damaged, or a setting is wrong.
+        OSError: the registry cannot be reached, or out_dir cannot be written.
     """
     try:
         rules = GateRules.model_validate(OmegaConf.to_container(cfg.rules))
@@ -77,8 +77,7 @@ def _pipeline(bundle: str, cfg: DictConfig) -> EditPipeline:
     path = Path(bundle)
     if "@" in bundle and not path.exists():
         path = resolve(cfg.registry, bundle)
-    with ExitStack() as stack:
-        folder = stack.enter_context(unpacked_bundle(path))
+    with unpacked_bundle(path) as folder:
         device = auto if cfg.device == "auto" else cfg.device
         return EditPipeline.from_bundle(folder, device=device)
 
@@ -88,7 +87,7 @@ def main(cfg: DictConfig) -> None:
     configure_logging()
     try:
         result = run(cfg)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"promote: {error}") from error
     if not result.passed:
         sys.exit(EXIT_REFUSED)

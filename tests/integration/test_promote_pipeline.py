@@ -160,6 +160,11 @@ def test_the_exit_status_tells_refusal_from_failure(
     absent = _command(tmp_path, tmp_path / "none", "current=null", f"recipes={recipes}")
     assert absent.returncode == 1
     assert "promote: " in absent.stderr
+    (tmp_path / "file").touch()
+    unwritable = _command(tmp_path / "file", versions / "1", "current=null", f"recipes={recipes}")
+    assert unwritable.returncode == 1
+    assert "promote: " in unwritable.stderr
+    assert "Traceback" not in unwritable.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import random
 from neural_photo_editor.api.errors import RequestError
 from serve.gateway.backends import Backend, BackendState
 from serve.gateway.metrics import GatewayMetrics
-from serve.gateway.routes import Channel, Routes, RoutesFile
+from serve.gateway.routes import BackendRoute, Channel, Routes, RoutesFile
 from serve.gateway.settings import GatewaySettings
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,11 @@ class BackendPool:
     async def _watch_routes(self) -> None:
         while True:
             await asyncio.sleep(self._settings.routes_poll_s)
-            self._read_routes()
+            try:
+                self._read_routes()
+            except Exception:
+                # Whatever it was, the next change of the file must be seen.
+                logger.exception("the routes could not be read")
 
     def _read_routes(self) -> None:
         routes = self._file.changed()
@@ -139,6 +143,11 @@ class BackendPool:
 
     def _apply(self, routes: Routes) -> None:
         wanted = routes.channels()
+        known = {backend.route for backend in [*self._backends, *self._leaving]}
+        # First what may fail: the old backends then stay.
+        new = [
+            self._open(route, channel) for route, channel in wanted.items() if route not in known
+        ]
         for backend in [b for b in self._backends if b.route not in wanted]:
             self._backends.remove(backend)
             if backend.in_flight:
@@ -148,23 +157,21 @@ class BackendPool:
         for backend in [b for b in self._leaving if b.route in wanted]:
             self._leaving.remove(backend)
             self._backends.append(backend)
-        known = {backend.route: backend for backend in self._backends}
-        for route, channel in wanted.items():
-            if route in known:
-                known[route].channel = channel
-            else:
-                self._backends.append(
-                    Backend(
-                        route,
-                        channel,
-                        poll_s=self._settings.backend_poll_s,
-                        token=self._token,
-                        on_change=self._tell_change,
-                    )
-                )
+        self._backends += new
+        for backend in self._backends:
+            backend.channel = wanted[backend.route]
         self._routes = routes
         logger.info("routes read: %d backends", len(wanted))
         self._tell_change()
+
+    def _open(self, route: BackendRoute, channel: Channel) -> Backend:
+        return Backend(
+            route,
+            channel,
+            poll_s=self._settings.backend_poll_s,
+            token=self._token,
+            on_change=self._tell_change,
+        )
 
     def _tell_change(self) -> None:
         self._changed.set()

@@ -4,12 +4,25 @@ import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import httpx
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 logger = logging.getLogger(__name__)
 
 Channel = Literal["production", "canary"]
-Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
+
+
+def _is_url(text: str) -> str:
+    try:
+        port = httpx.URL(text).port
+    except httpx.InvalidURL as error:
+        raise ValueError(f"not a URL: {error}") from None
+    if port is not None and port > 65535:
+        raise ValueError("not a URL: the port is beyond 65535")
+    return text
+
+
+Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+$"), AfterValidator(_is_url)]
 
 
 class _Model(BaseModel):

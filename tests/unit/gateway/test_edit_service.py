@@ -322,6 +322,22 @@ def test_the_backend_with_fewer_requests_is_chosen(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_broken_routes_change_nothing_and_mended_ones_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        with SmallBackend() as old, SmallBackend() as new:
+            async with small_gateway(tmp_path, old) as gateway:
+                wrong = gateway.routes_file.read_text().replace(old.url, "http://host:abc")
+                gateway.routes_file.write_text(wrong)
+                await until(lambda: "the routes file is broken" in caplog.text)
+                assert (await submit(gateway)).status == 200
+                write_routes(gateway.routes_file, [new])
+                await until(lambda: [s.url for s in gateway.pool.states()] == [new.url])
+
+    asyncio.run(run())
+
+
 def test_a_backend_that_leaves_the_routes_finishes_what_it_has(tmp_path: Path) -> None:
     async def run() -> None:
         with SmallBackend("a" * 64) as old, SmallBackend("b" * 64) as new:

@@ -49,6 +49,9 @@ def test_the_form_of_the_file(tmp_path: Path) -> None:
         '{"production": [{"url": "http://127.0.0.1:1"}]}',
         '{"production": [], "staging": []}',
         '{"production": [{"url": "file:///etc", "control_url": "http://127.0.0.1:2"}]}',
+        '{"production": [{"url": "http://127.0.0.1:abc", "control_url": "http://127.0.0.1:2"}]}',
+        '{"production": [{"url": "http://127.0.0.1:1", "control_url": "http://127.0.0.1:99999"}]}',
+        '{"production": [{"url": "http://[::1", "control_url": "http://127.0.0.1:2"}]}',
     ],
 )
 def test_a_broken_file_is_logged_and_a_mended_one_read(

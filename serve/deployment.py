@@ -5,9 +5,9 @@ a canary that gets no request, until the gateway has found it ready too; then it
 one's place in the routes, and the old one is stopped when the gateway has nothing there any more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["production", "canary"]
 
@@ -38,6 +38,33 @@ class ServerView:
     broken: bool = False
     known: bool = False
     seen: bool = False
+
+
+def look_up(
+    url: str | None,
+    digest: str | None,
+    listed: Sequence[Mapping[str, Any]],
+    *,
+    overdue: bool,
+    serving: str | None,
+) -> tuple[bool, bool]:
+    """Return `known` and `seen` of one server by what the gateway lists at /backends.
+
+    Args:
+        url: its address, or None before it was started.
+        digest: of its bundle.
+        listed: the gateway's backends.
+        overdue: it left the routes longer ago than any request may take. What the gateway says to
+            have there is then not waited for, but it must have taken up the new routes.
+        serving: address of the server that the routes name as production.
+    """
+    entries = {entry["url"]: entry for entry in listed}
+    entry = entries.get(url) if url is not None else None
+    if entry is None:
+        return False, False
+    seen = bool(entry["ready"] and entry["bundle_digest"] == digest)
+    switched = serving in entries and entries[serving]["channel"] == "production"
+    return not (overdue and switched), seen
 
 
 Failures = frozenset[tuple[Role, int]]

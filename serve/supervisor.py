@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 from neural_photo_editor.common.log import get_logger
-from serve.deployment import Desired, Failures, Plan, ServerView, decide
+from serve.deployment import Desired, Failures, Plan, ServerView, decide, look_up
 from serve.gateway.routes import BackendRoute, Canary, Routes
 from serve.gateway_process import GatewayProcess, write_routes, write_whole
 from serve.managed_gateway import ManagedGateway
@@ -116,16 +116,20 @@ class Supervisor:
                     raise RuntimeError(f"the archive cannot be served: {server.reason}")
 
     def _views(self, listed: list[dict[str, Any]] | None) -> dict[int, ServerView]:
-        gateway_runs = self._gateway.process.is_running()
-        entries = {entry["url"]: entry for entry in listed or ()}
+        serving = self._servers[self._serving].route if self._serving is not None else None
         views = {}
         for version, server in self._servers.items():
-            entry = entries.get(server.route.url) if server.route else None
+            url = server.route.url if server.route else None
             # Of a gateway that does not answer nothing is known.
-            known = gateway_runs if listed is None else entry is not None
-            seen = bool(entry and entry["ready"] and entry["bundle_digest"] == server.digest)
-            if self._left_long_ago(server):
-                known = False
+            known, seen = self._gateway.process.is_running(), False
+            if listed is not None:
+                known, seen = look_up(
+                    url,
+                    server.digest,
+                    listed,
+                    overdue=self._left_long_ago(server),
+                    serving=serving.url if serving is not None else None,
+                )
             views[version] = ServerView(server.phase == "ready", server.broken, known, seen)
         return views
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from serve.deployment import Desired, Failures, Plan, ServerView, decide
+from serve.deployment import Desired, Failures, Plan, ServerView, decide, look_up
 
 READY = ServerView(ready=True)
 LISTED = ServerView(ready=True, known=True, seen=True)
@@ -102,6 +102,32 @@ def test_production_that_died_stays_in_the_routes_until_another_is_ready() -> No
 def test_without_an_alias_what_is_served_stays() -> None:
     plan = decide(Desired(), {1: LISTED}, serving=1)
     assert (plan.production, plan.stop) == (1, frozenset())
+
+
+def entry(url: str, channel: str = "production", *, ready: bool = True) -> dict[str, object]:
+    return {"url": url, "channel": channel, "ready": ready, "bundle_digest": f"of {url}"}
+
+
+@pytest.mark.parametrize(
+    ("listed", "overdue", "found"),
+    [
+        ([], False, (False, False)),
+        ([entry("old"), entry("new", "canary")], False, (True, True)),
+        ([entry("old", ready=False), entry("new")], False, (True, False)),
+        ([entry("new")], True, (False, False)),
+        # A request of which the gateway never hears the end does not keep a server for ever,
+        ([entry("old"), entry("new")], True, (False, True)),
+        # but it stays as long as the gateway goes by routes that name it as production.
+        ([entry("old"), entry("new", "canary")], True, (True, True)),
+        ([entry("old")], True, (True, True)),
+    ],
+)
+def test_the_gateway_says_where_it_has_requests(
+    listed: list[dict[str, object]], overdue: bool, found: tuple[bool, bool]
+) -> None:
+    assert look_up("old", "of old", listed, overdue=overdue, serving="new") == found
+    assert look_up(None, "of old", listed, overdue=overdue, serving="new") == (False, False)
+    assert look_up("old", "another", listed, overdue=overdue, serving="new") == (found[0], False)
 
 
 @dataclass

@@ -74,12 +74,16 @@ def delete_garbage(registry: Path | str, *, keep_newest: int) -> Garbage:
 
 
 def _named(registry: Path | str, name: str, existing: list[int]) -> set[int]:
-    """Return the versions that aliases name, and those their next rollbacks would go to."""
-    found = set()
-    for alias, version in registries.list_aliases(registry, name).items():
-        found.add(version)
-        if alias == registries.LATEST:
+    """Return the versions that aliases name, and those their next rollbacks would go to.
+
+    A history may be ahead of its alias, where a writer died.
+    """
+    found = {*registries.list_aliases(registry, name).values()}
+    for alias in open_store(registry).folders(f"{name}/history"):
+        changes = registries.list_changes(registry, name, alias)
+        if alias == registries.LATEST or not changes:
             continue
-        earlier = earlier_versions(registries.list_changes(registry, name, alias))
-        found |= set([v for v in earlier if v in existing and v != version][:1])
+        current = changes[-1].to_version
+        earlier = [v for v in earlier_versions(changes) if v in existing and v != current]
+        found |= {current, *earlier[:1]} & {*existing}
     return found

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neural_photo_editor.artifacts.names import first_problem
-from neural_photo_editor.artifacts.store import Store
+from neural_photo_editor.artifacts.store import Store, numbers
 from neural_photo_editor.common.fingerprint import canonical_json
 
 ACTOR_VARIABLES = ("NPE_ACTOR", "GITHUB_ACTOR", "GITLAB_USER_LOGIN", "USER", "LOGNAME")
@@ -48,19 +48,17 @@ def read_history(store: Store, name: str, alias: str) -> list[Change]:
     Raises:
         ValueError: an entry is damaged; names it.
     """
-    folder = f"{name}/history/{alias}"
-    return [_read(store, f"{folder}/{file}") for file in store.files(folder)]
+    return [_read(store, name, alias, number) for number in _numbers(store, name, alias)]
 
 
 def newest_change(store: Store, name: str, alias: str) -> tuple[int, Change | None]:
-    """Return the number of changes and the last of them.
+    """Return the last change and its number; 0 and None where there is no history.
 
     Raises:
         ValueError: that entry is damaged; names it.
     """
-    folder = f"{name}/history/{alias}"
-    files = store.files(folder)
-    return len(files), _read(store, f"{folder}/{files[-1]}") if files else None
+    number = max(_numbers(store, name, alias), default=0)
+    return number, _read(store, name, alias, number) if number else None
 
 
 def add_change(store: Store, name: str, change: Change, *, number: int) -> bool:
@@ -70,7 +68,7 @@ def add_change(store: Store, name: str, change: Change, *, number: int) -> bool:
         False: somebody else was faster, so this one was decided without knowing theirs.
     """
     content = canonical_json(change.model_dump(mode="json")) + b"\n"
-    return store.create(f"{name}/history/{change.alias}/{number:06}.json", content)
+    return store.create(_path(name, change.alias, number), content)
 
 
 def new_change(
@@ -114,7 +112,17 @@ def earlier_versions(history: Sequence[Change]) -> list[int]:
     return stack[-2::-1]
 
 
-def _read(store: Store, path: str) -> Change:
+def _path(name: str, alias: str, number: int) -> str:
+    return f"{name}/history/{alias}/{number:06}.json"
+
+
+def _numbers(store: Store, name: str, alias: str) -> list[int]:
+    """Return the numbers of the entries, ascending; one may be missing."""
+    return numbers(file.removesuffix(".json") for file in store.files(f"{name}/history/{alias}"))
+
+
+def _read(store: Store, name: str, alias: str, number: int) -> Change:
+    path = _path(name, alias, number)
     try:
         return Change.model_validate_json(store.read(path))
     except ValidationError as error:

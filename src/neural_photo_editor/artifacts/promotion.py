@@ -73,7 +73,7 @@ def promote(
     ]
     if refusals:
         raise PromotionError(f"{versioned} may not become {alias}: {'; '.join(refusals)}")
-    current = registries.list_aliases(registry, name).get(alias)
+    current = registries.settle(registry, name, alias)
     if bundle is not None and policy.rule(alias).requires_gate:
         _check_gate(registry, name, alias, current, candidate=bundle.digest, gate=gate)
     registries.set_alias(registry, name, alias, version, reason=reason, unless_moved_from=current)

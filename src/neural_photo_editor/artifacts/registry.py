@@ -5,6 +5,7 @@ A registry is a folder, or a prefix of an object store such as ``s3://bucket/reg
 """
 
 from pathlib import Path
+from typing import Literal
 
 from neural_photo_editor.artifacts import history as histories
 from neural_photo_editor.artifacts.digests import SUMS_NAME, parse_sums
@@ -15,6 +16,8 @@ from neural_photo_editor.artifacts.store import Store
 from neural_photo_editor.common.fingerprint import sha256_bytes
 
 LATEST = "latest"
+MAX_ATTEMPTS = 100
+"""To change an alias while others change it, too."""
 
 
 def list_names(registry: Path | str) -> list[str]:
@@ -42,6 +45,25 @@ def list_aliases(registry: Path | str, name: str) -> dict[str, int]:
 def list_changes(registry: Path | str, name: str, alias: str) -> list[Change]:
     """Return the changes of an alias, oldest first; none where it is older than the history."""
     return histories.read_history(open_store(registry), check_name(name), check_name(alias))
+
+
+def newest_change(registry: Path | str, name: str, alias: str) -> tuple[int, Change | None]:
+    """Return the last change of an alias and its number; 0 and None where there is no history.
+
+    The number grows with every change, also one to the version that it named already.
+    """
+    return histories.newest_change(open_store(registry), check_name(name), check_name(alias))
+
+
+def settle(registry: Path | str, name: str, alias: str) -> int | None:
+    """Complete a change whose writer died half-way, and return the version that an alias names.
+
+    Returns:
+        None: there is no such alias.
+    """
+    store = open_store(registry)
+    _follow(store, check_name(name), check_name(alias))
+    return _current(store, name, alias)[1]
 
 
 def publish(registry: Path | str, name: str, staged: Path) -> int:
@@ -87,15 +109,16 @@ def set_alias(
     version: int,
     *,
     reason: str | None = None,
-    unless_moved_from: int | None = None,
+    unless_moved_from: int | Literal["any"] | None = "any",
 ) -> None:
     """Point an alias at a version; readers see the old one or the new one.
 
-    The change goes into the history. No policy is asked: `promotion.promote` does that.
+    The change goes into the history, also one to the version that it names already: servers that
+    gave that version up try it again. No policy is asked: `promotion.promote` does that.
 
     Args:
         reason: for the history.
-        unless_moved_from: the version that the alias must still name; None: any.
+        unless_moved_from: the version that the alias must still name; None: there is none yet.
 
     Raises:
         ValueError: there is no such version, the alias is a number or not a valid name, or it was
@@ -106,7 +129,7 @@ def set_alias(
     store = open_store(registry)
     if version not in store.versions(check_name(name)):
         raise ValueError(f"{name} has no version {version} in {registry}")
-    _change(store, name, alias, version, reason=reason, expected=unless_moved_from)
+    _change(store, name, alias, version, reason=reason, expected=unless_moved_from, repeated=True)
 
 
 def rollback(registry: Path | str, name: str, alias: str, *, reason: str | None = None) -> Change:
@@ -119,7 +142,10 @@ def rollback(registry: Path | str, name: str, alias: str, *, reason: str | None 
             the same moment.
     """
     store = open_store(registry)
-    current = _alias(store, check_name(name), check_name(alias))
+    _follow(store, check_name(name), check_name(alias))
+    number, current = _current(store, name, alias)
+    if current is None:
+        raise ValueError(f"{name} has no alias {alias!r} in {store}")
     history = histories.read_history(store, name, alias)
     possible = {*store.versions(name)} - {current}
     earlier = [version for version in histories.earlier_versions(history) if version in possible]
@@ -128,7 +154,7 @@ def rollback(registry: Path | str, name: str, alias: str, *, reason: str | None 
     change = histories.new_change(
         alias, action="rollback", before=current, after=earlier[0], reason=reason
     )
-    if not histories.add_change(store, name, change, number=len(history) + 1):
+    if not histories.add_change(store, name, change, number=number + 1):
         raise ValueError(f"{name}@{alias} was changed at this moment: look at it again")
     _follow(store, name, alias)
     return change
@@ -203,6 +229,18 @@ def _alias(store: Store, name: str, alias: str) -> int:
     return int(text)
 
 
+def _current(store: Store, name: str, alias: str) -> tuple[int, int | None]:
+    """Return the number of the newest change and the version since; None: no such alias.
+
+    The alias itself counts only where it is older than the history: its writer may have died.
+    """
+    number, newest = histories.newest_change(store, name, alias)
+    if newest is not None:
+        return number, newest.to_version
+    exists = alias in store.files(f"{name}/aliases")
+    return 0, _alias(store, name, alias) if exists else None
+
+
 def _change(
     store: Store,
     name: str,
@@ -210,22 +248,25 @@ def _change(
     version: int,
     *,
     reason: str | None,
-    expected: int | None = None,
+    expected: int | Literal["any"] | None = "any",
+    repeated: bool = False,
 ) -> None:
-    while True:
-        count, newest = histories.newest_change(store, name, alias)
-        before = newest.to_version if newest else None
-        if newest is None and alias in store.files(f"{name}/aliases"):
-            before = _alias(store, name, alias)  # Older than the history.
-        if expected not in (None, before):
-            raise ValueError(f"{name}@{alias} was moved from {expected} to {before} meanwhile")
-        if before == version:
+    for _ in range(MAX_ATTEMPTS):
+        number, before = _current(store, name, alias)
+        if expected not in ("any", before):
+            was = "nothing" if expected is None else expected
+            raise ValueError(f"{name}@{alias} was moved from {was} to {before} meanwhile")
+        if before == version and not repeated:
             break
         change = histories.new_change(
             alias, action="set", before=before, after=version, reason=reason
         )
-        if histories.add_change(store, name, change, number=count + 1):
+        if histories.add_change(store, name, change, number=number + 1):
             break
+    else:
+        raise ValueError(
+            f"{store}/{name}/history/{alias} takes no entry {number + 1}: see what is in its way"
+        )
     _follow(store, name, alias)
 
 

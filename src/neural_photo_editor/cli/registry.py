@@ -133,6 +133,7 @@ def _promote(options: argparse.Namespace) -> int:
     from neural_photo_editor.artifacts.mirror import mirror_alias
     from neural_photo_editor.artifacts.policy import load_policy
     from neural_photo_editor.artifacts.promotion import promote
+    from neural_photo_editor.artifacts.registry import newest_change
 
     name, version = promote(
         options.registry,
@@ -143,7 +144,10 @@ def _promote(options: argparse.Namespace) -> int:
         reason=options.reason,
     )
     mirror_alias(name, options.alias, version)
-    sys.stdout.write(f"{name}@{options.alias} is version {version} now\n")
+    _, change = newest_change(options.registry, name, options.alias)
+    repeated = change is not None and change.from_version == change.to_version
+    said = "already; asked again" if repeated else "now"
+    sys.stdout.write(f"{name}@{options.alias} is version {version} {said}\n")
     return EXIT_OK
 
 

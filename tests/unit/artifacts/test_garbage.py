@@ -66,6 +66,14 @@ def test_nothing_in_use_is_ever_deleted(registry: Path, tmp_path: Path) -> None:
     assert rollback(registry, BUNDLE, "production").to_version == 3
 
 
+def test_a_version_that_only_the_history_names_stays(registry: Path) -> None:
+    for version in (2, 3):
+        set_alias(registry, BUNDLE, "production", version)
+    (registry / BUNDLE / "aliases" / "production").unlink()  # Its writer died.
+    delete_garbage(registry, keep_newest=1)
+    assert _versions(registry)[BUNDLE] == [2, 3, 5]
+
+
 def test_as_many_of_the_newest_as_wanted_stay(registry: Path) -> None:
     garbage = find_garbage(registry, keep_newest=3)
     assert (BUNDLE, 2) in garbage.versions

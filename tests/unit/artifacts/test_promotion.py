@@ -153,6 +153,19 @@ def test_the_first_bundle_in_production_has_nothing_to_be_compared_with(tmp_path
     assert promote(registry, f"{BUNDLE}@1", "production", policy=policy, gate=gate)
 
 
+def test_a_promotion_completes_one_that_was_interrupted(tmp_path: Path) -> None:
+    registry = _bundle(tmp_path)
+    for steps in (11, 12):
+        publish_tiny_bundle(registry, tmp_path / "out", steps=steps)
+    for version in (1, 2):
+        promote(registry, f"{BUNDLE}@{version}", "candidate", policy=Policy())
+    (registry / BUNDLE / "aliases/candidate").write_text("1\n")
+    assert promote(registry, f"{BUNDLE}@3", "candidate", policy=Policy()) == (BUNDLE, 3)
+    changes = list_changes(registry, BUNDLE, "candidate")
+    assert [change.from_version for change in changes] == [None, 1, 2]
+    assert list_aliases(registry, BUNDLE)["candidate"] == 3
+
+
 def test_a_file_that_is_no_report_is_refused(tmp_path: Path) -> None:
     registry = _bundle(tmp_path)
     policy = Policy(aliases={"production": AliasRule(requires_gate=True)})

@@ -14,11 +14,13 @@ from neural_photo_editor.artifacts.registry import (
     list_changes,
     list_names,
     list_versions,
+    newest_change,
     publish,
     read_files,
     resolve,
     rollback,
     set_alias,
+    settle,
     staging_folder,
 )
 
@@ -121,6 +123,54 @@ def test_an_alias_that_was_moved_meanwhile_stays(registry: Registry) -> None:
     assert list_aliases(registry, "ddpm")["production"] == 2
 
 
+def test_of_two_first_promotions_one_is_told(registry: Registry) -> None:
+    for _ in range(2):
+        _publish(registry)
+    set_alias(registry, "ddpm", "production", 1, unless_moved_from=None)
+    with pytest.raises(ValueError, match="was moved from nothing to 1 meanwhile"):
+        set_alias(registry, "ddpm", "production", 2, unless_moved_from=None)
+    assert list_aliases(registry, "ddpm")["production"] == 1
+
+
+def test_to_ask_again_is_an_entry_and_no_step_of_a_rollback(registry: Registry) -> None:
+    for version in (1, 2):
+        _publish(registry)
+        set_alias(registry, "ddpm", "production", version)
+    set_alias(registry, "ddpm", "production", 2, reason="the disk was full")
+    number, change = newest_change(registry, "ddpm", "production")
+    assert change is not None
+    assert (number, change.from_version, change.to_version) == (3, 2, 2)
+    assert rollback(registry, "ddpm", "production").to_version == 1
+    assert newest_change(registry, "ddpm", "canary") == (0, None)
+
+
+def test_a_hole_in_the_history_stops_nothing(registry: Registry) -> None:
+    for version in (1, 2, 3):
+        _publish(registry)
+        set_alias(registry, "ddpm", "production", version)
+    for alias in ("latest", "production"):
+        _remove(registry, f"ddpm/history/{alias}/000001.json")
+    set_alias(registry, "ddpm", "production", 1)
+    assert rollback(registry, "ddpm", "production").to_version == 3
+    assert newest_change(registry, "ddpm", "production")[0] == 5
+    assert _publish(registry) == find_version(registry, "ddpm@latest")[1] == 4
+
+
+def _remove(registry: Registry, path: str) -> None:
+    if isinstance(registry, Path):
+        (registry / path).unlink()
+    else:
+        store = open_store(registry)
+        store.fs.rm_file(f"{store.root}/{path}")  # type: ignore[attr-defined]
+
+
+def test_what_is_in_the_way_of_an_entry_is_named(tmp_path: Path) -> None:
+    _publish(tmp_path)
+    (tmp_path / "ddpm/history/production/000001.json").mkdir(parents=True)
+    with pytest.raises(ValueError, match="history/production takes no entry 1"):
+        set_alias(tmp_path, "ddpm", "production", 1)
+
+
 def test_the_history_says_who_and_why(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ACTOR_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
@@ -137,8 +187,6 @@ def test_the_history_says_who_and_why(registry: Registry, monkeypatch: pytest.Mo
         "ann", "looks good", None, 1,
     )  # fmt: skip
     assert (second.by, second.from_version, second.to_version) == ("robot", 1, 2)
-    set_alias(registry, "ddpm", "canary", 2)  # No change, no entry.
-    assert len(list_changes(registry, "ddpm", "canary")) == 2
 
 
 def test_rollbacks_go_further_and_further_back(registry: Registry) -> None:
@@ -179,15 +227,37 @@ def test_a_registry_from_before_the_history_is_read_and_rolled_back(tmp_path: Pa
     assert rollback(tmp_path, "ddpm", "production").to_version == 1
 
 
-def test_a_change_that_was_interrupted_is_completed_by_the_next(tmp_path: Path) -> None:
-    for version in (1, 2):
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    """As a killed process leaves them: the history is written first, and then the alias."""
+    for version in (1, 2, 3):
         _publish(tmp_path)
-        set_alias(tmp_path, "ddpm", "production", version)
-    # The history is written first: this is how a killed process leaves them.
+        if version < 3:
+            set_alias(tmp_path, "ddpm", "production", version)
     (tmp_path / "ddpm/aliases/production").write_text("1\n")
-    set_alias(tmp_path, "ddpm", "production", 2)
-    assert list_aliases(tmp_path, "ddpm")["production"] == 2
-    assert len(list_changes(tmp_path, "ddpm", "production")) == 2
+    return tmp_path
+
+
+def test_a_change_that_was_interrupted_is_completed_before_the_next(interrupted: Path) -> None:
+    assert settle(interrupted, "ddpm", "production") == 2
+    assert list_aliases(interrupted, "ddpm")["production"] == 2
+    assert len(list_changes(interrupted, "ddpm", "production")) == 2
+    assert settle(interrupted, "ddpm", "canary") is None
+    set_alias(interrupted, "ddpm", "production", 3, unless_moved_from=2)
+
+
+def test_a_change_that_was_interrupted_can_be_taken_back(interrupted: Path) -> None:
+    change = rollback(interrupted, "ddpm", "production")
+    assert (change.from_version, change.to_version) == (2, 1)
+    assert list_aliases(interrupted, "ddpm")["production"] == 1
+
+
+def test_a_first_change_that_was_interrupted_is_completed(interrupted: Path) -> None:
+    _remove(interrupted, "ddpm/history/production/000002.json")
+    _remove(interrupted, "ddpm/aliases/production")
+    with pytest.raises(ValueError, match="is version 1, and there is none before it"):
+        rollback(interrupted, "ddpm", "production")
+    assert list_aliases(interrupted, "ddpm")["production"] == 1
 
 
 def test_small_files_are_read_without_the_large_and_only_as_listed(registry: Registry) -> None:

@@ -118,6 +118,8 @@ def test_rollback_and_gc(
             capsys, "promote", f"{BUNDLE}@{version}", "canary", *_policy()
         )
         publish_tiny_bundle(registry, tmp_path / "out")
+    said = _say(capsys, "promote", f"{BUNDLE}@2", "canary", *_policy())
+    assert said == f"{BUNDLE}@canary is version 2 already; asked again\n"
     said = _say(capsys, "rollback", BUNDLE, "canary", "--reason", "worse hair")
     assert said == f"{BUNDLE}@canary is version 1 now, was 2\n"
     assert "none before it" in _say(capsys, "rollback", BUNDLE, "canary", status=1)

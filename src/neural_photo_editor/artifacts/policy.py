@@ -1,5 +1,6 @@
 """Which licenses an alias may stand for, and whether it needs the gate. Needs no torch."""
 
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
@@ -9,12 +10,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from neural_photo_editor.artifacts.names import first_problem
 
 PRODUCTION = "production"
-NOT_STATED = ("", "none", "noassertion", "not stated", "unknown")
-"""What stands where a license should, in lower case; the first is no license at all."""
+NOT_STATED = ("", "none", "n/a", "na", "noassertion", "not-stated", "unknown", "other", "custom")
+"""What stands where a license should, as `_plain` writes it; the first is no license at all."""
 
 
 class AliasRule(BaseModel):
-    """What must hold before an alias names a version. Patterns are those of shells, e.g. "*-NC-*".
+    """What must hold before an alias names a version.
+
+    Patterns are those of shells, such as "*-NC-*"; case does not count, and spaces and underscores
+    are hyphens, in patterns and in licenses.
 
     Attributes:
         allowed: every license matches one of these; None: any.
@@ -52,13 +56,13 @@ class Policy(BaseModel):
 
         Args:
             part: in words, such as ``denoiser ddpm_128@3``.
-            licenses: of the part, any case.
+            licenses: of the part, in any spelling.
         """
         rule = self.rule(alias)
         unknown = rule.unknown or ("refuse" if alias == PRODUCTION else "allow")
         found = []
         for license in licenses or ("",):
-            name = license.strip().lower()
+            name = _plain(license)
             said = f"{part} is under {license!r}" if name else f"{part} states no license"
             if name in NOT_STATED:
                 if unknown == "refuse":
@@ -90,4 +94,9 @@ def load_policy(file: Path) -> Policy:
 
 
 def _match(name: str, patterns: tuple[str, ...]) -> str | None:
-    return next((pattern for pattern in patterns if fnmatchcase(name, pattern.lower())), None)
+    return next((pattern for pattern in patterns if fnmatchcase(name, _plain(pattern))), None)
+
+
+def _plain(license: str) -> str:
+    """Return a license or a pattern in lower case, with a hyphen for every gap."""
+    return re.sub(r"[\s_]+", "-", license.strip().lower())

@@ -142,7 +142,8 @@ def _check_locality(
     changed = int(np.count_nonzero(difference))
     if changed:
         detail = f"{changed:,} pixels outside the mask differ, by up to {difference.max()} of 255"
-        if receipt.edit.format == "jpeg" and digests == signed:
+        # The file itself must be a JPEG, whatever the receipt says.
+        if receipt.edit.format == after.format == "jpeg" and digests == signed:
             detail += ": a JPEG keeps no pixel exactly, ask for png or webp"
             return Check(name, Outcome.UNPROVEN, detail)
         row, column = np.argwhere(difference)[0]

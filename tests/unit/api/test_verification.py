@@ -13,6 +13,7 @@ from PIL import Image
 from neural_photo_editor.api.codec import decode_photo, encode_png
 from neural_photo_editor.api.receipt import Receipt
 from neural_photo_editor.api.verification import Outcome, verify_receipt
+from neural_photo_editor.editing.receipts import record_image
 from tests.unit.api.signed_edits import (
     HEIGHT,
     KEY,
@@ -224,6 +225,23 @@ def test_a_jpeg_proves_no_locality_and_says_by_how_much(kind: str) -> None:
     changed = _repainted(edit.edited, row, column)
     found = outcomes(edit.receipt, edit.original, changed)
     assert found == {**ALL_OK, "result": FAILED, "locality": FAILED}
+
+
+def test_a_server_cannot_call_a_png_a_jpeg() -> None:
+    edit = _edit()
+    row, column = np.argwhere(~MASK)[0]
+    changed = _repainted(edit.edited, row, column)
+    lie = edit.receipt.model_copy(
+        update={
+            "edit": edit.receipt.edit.model_copy(update={"format": "jpeg"}),
+            "result": record_image(changed, MASK),
+            "exact": False,
+        }
+    )
+    signature = base64.b64encode(KEY.sign(lie.signed_bytes())).decode()
+    signed = lie.model_copy(update={"signature": signature})
+    found = outcomes(signed, edit.original, changed)
+    assert found == {**ALL_OK, "locality": FAILED}
 
 
 def test_a_jpeg_edited_as_a_whole_has_nothing_outside() -> None:

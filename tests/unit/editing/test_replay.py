@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ CHANGES: dict[str, Callable[[Receipt], Receipt]] = {
     "seed": lambda receipt: _with_edit(receipt, seed=receipt.edit.seed + 1),
     "strength": lambda receipt: _with_edit(receipt, strength=0.5),
     "steps": lambda receipt: _with_edit(receipt, steps=2),
-    "sampler": lambda receipt: _with_edit(receipt, sampler="dpmpp_2m"),
+    "sampler": lambda receipt: _with_edit(receipt, sampler="ddpm"),
     "color": lambda receipt: _with_edit(receipt, color="#30c061"),
     "detail": lambda receipt: _with_edit(receipt, detail="model"),
     "blend": lambda receipt: _with_edit(receipt, blend="gradient"),
@@ -203,30 +204,57 @@ def test_a_changed_result_is_told_from_one_re_encoded(served: Served) -> None:
     assert served.replay(receipt, photo, encode_png(again)) is OK
 
 
-def test_on_another_machine_a_difference_proves_nothing(served: Served) -> None:
+def _slightly_changed(edited: bytes, levels: int) -> bytes:
+    rgb = decode_photo(edited).rgb.copy()
+    row, column = np.argwhere(MASK)[0]
+    rgb[row, column] = rgb[row, column] ^ levels
+    return encode_png(rgb)
+
+
+def test_on_another_machine_a_small_difference_proves_nothing(served: Served) -> None:
     receipt, photo, edited = served.edit("color")
     elsewhere = receipt.environment.model_copy(update={"torch": "2.9.9"})
     moved = receipt.model_copy(update={"environment": elsewhere})
     assert served.replay(moved, photo, edited) is OK
-    assert served.replay(_with_edit(moved, seed=99), photo, edited) is UNPROVEN
-    assert served.replay(_with_edit(receipt, seed=99), photo, edited) is FAILED
+    signed = {"result": receipt.result.model_copy(update={"file_sha256": "0" * 64})}
+    near, far = (_slightly_changed(edited, levels) for levels in (1, 64))
+    assert served.replay(moved.model_copy(update=signed), photo, near) is UNPROVEN
+    assert served.replay(receipt.model_copy(update=signed), photo, near) is FAILED
+    # A server that lies about where it was made gains no more than that.
+    assert served.replay(moved.model_copy(update=signed), photo, far) is FAILED
+    assert served.replay(_with_edit(moved, seed=99), photo, edited) is FAILED
+
+
+def test_a_receipt_does_not_decide_what_a_replay_costs(served: Served) -> None:
+    receipt, photo, edited = served.edit("color")
+    many = receipt.environment.model_copy(update={"threads": 10**9})
+    moved = receipt.model_copy(update={"environment": many})
+    assert served.replay(moved, photo, edited) in (OK, UNPROVEN)
+    assert torch.get_num_threads() <= (os.cpu_count() or 1)
+    longest = _with_edit(receipt, steps=1000, resamples=20, strength=1.0)
+    check = check_replay(longest, photo=photo, edited=edited, bundle=served.bundle)
+    assert check.outcome is FAILED
+    assert "refused when replayed" in check.detail
 
 
 def test_where_batches_change_bits_a_difference_proves_nothing(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receipt, photo, edited = served.edit("color")
-    other = _with_edit(receipt, seed=99)
-    assert served.replay(other, photo, edited) is FAILED
+    signed = {"result": receipt.result.model_copy(update={"file_sha256": "0" * 64})}
+    other, near = receipt.model_copy(update=signed), _slightly_changed(edited, 1)
+    assert served.replay(other, photo, near) is FAILED
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert served.replay(other, photo, edited) is UNPROVEN
+    assert served.replay(other, photo, near) is UNPROVEN
 
 
 def test_what_is_missing_cannot_be_replayed(served: Served) -> None:
     receipt, photo, edited = served.edit("strokes")
-    part = receipt.model_copy(update={"replayable": False})
-    assert served.replay(part, photo, edited) is UNPROVEN
     assert receipt.strokes is not None
+    absent = receipt.strokes.model_copy(update={"content": None})
+    assert served.replay(receipt.model_copy(update={"strokes": absent}), photo, edited) is UNPROVEN
+    # What is there is replayed, whatever the receipt says.
+    assert served.replay(receipt.model_copy(update={"replayable": False}), photo, edited) is OK
     other = receipt.strokes.model_copy(update={"sha256": "0" * 64})
     with pytest.raises(ValueError, match="another one"):
         replay_request(receipt.model_copy(update={"strokes": other}), photo)

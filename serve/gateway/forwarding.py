@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from neural_photo_editor.api.envelope import METADATA_HEADER, Reply, to_form
-from neural_photo_editor.api.errors import PROBLEM_CONTENT_TYPE, RequestError
+from neural_photo_editor.api.errors import PROBLEM_CONTENT_TYPE, RequestError, internal_error
 from neural_photo_editor.api.schema import Request
 from serve.gateway.backends import Backend
 
@@ -23,6 +23,7 @@ CHANNEL_HEADER = "X-NPE-Channel"
 DEADLINE_HEADER = "X-NPE-Deadline"
 SENT_HEADER = "X-NPE-Sent"
 
+_PASSING_STATUSES = (408, 429)  # those below 500 that TorchServe may answer otherwise next time
 _QUEUE_FULL = "ServiceUnavailableException"
 
 OnProgress = Callable[[dict[str, Any]], Awaitable[None]]
@@ -61,7 +62,7 @@ async def send_form(backend: Backend, form: EncodedForm, headers: Mapping[str, s
     """Have a backend answer a form.
 
     Raises:
-        RequestError: what the worker refused it with, or 413.
+        RequestError: what the worker refused it with, 413, or 500 where it knows no such model.
         NotSentError, WorkerLostError, QueueFullError: the worker gave no answer.
     """
     try:
@@ -96,6 +97,13 @@ def _read_answer(response: httpx.Response, backend: Backend) -> Reply:
         )
     if response.status_code == 503 and problem.get("type") == _QUEUE_FULL:
         raise QueueFullError
+    if response.status_code < 500 and response.status_code not in _PASSING_STATUSES:
+        logger.error(
+            "backend %s answered %d: check its model's name in the routes",
+            backend.route.url,
+            response.status_code,
+        )
+        raise internal_error()
     raise WorkerLostError(f"status {response.status_code}")
 
 

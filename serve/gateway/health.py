@@ -45,7 +45,7 @@ def health_router(service: EditService, callers: Callers, settings: GatewaySetti
         responses={**status, **problem_responses(503)},
     )
     async def readyz(request: Request) -> JSONResponse:
-        """Tell whether a production backend is ready and the server is not shutting down."""
+        """Tell whether requests are taken: a backend has been ready lately and no end is near."""
         record_of(request).operation = "readyz"
         check_ready(service)
         return JSONResponse({"status": "ready"})

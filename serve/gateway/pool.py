@@ -58,8 +58,8 @@ class BackendPool:
         return [backend.state() for backend in [*self._backends, *self._leaving]]
 
     def production(self) -> list[Backend]:
-        """Return the production backends that are ready."""
-        return [b for b in self._backends if b.channel == "production" and b.ready]
+        """Return the production backends that are ready, or were and are waited for."""
+        return [b for b in self._in_channel("production") if self._is_usable(b)]
 
     def check_room(self) -> None:
         """Raise RequestError 503 if no request could be sent now."""
@@ -98,7 +98,7 @@ class BackendPool:
             found = [b for b in self._in_channel("canary") if b.ready and self._has_place(b)]
             if found and self._below_limit(admitted):
                 return min(found, key=_load)
-        usable = [b for b in self._in_channel("production") if self._is_usable(b)]
+        usable = self.production()
         if not usable:
             self._metrics.refusals.labels("no_backend").inc()
             raise RequestError(

@@ -65,7 +65,7 @@ def test_what_the_worker_is_told_and_what_comes_back(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("failure", ["worker_died", "handler_crashed", "no_model", "reset"])
+@pytest.mark.parametrize("failure", ["worker_died", "handler_crashed", "reset"])
 def test_a_request_whose_worker_died_is_sent_again_unchanged(tmp_path: Path, failure: str) -> None:
     async def run() -> None:
         with SmallBackend() as backend:
@@ -92,6 +92,21 @@ def test_a_request_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
                 assert (await refusal(gateway)).status == 500
                 assert len(backend.received) == 3
                 assert gateway.pool.states()[0].in_flight == 0
+
+    asyncio.run(run())
+
+
+def test_a_backend_without_the_model_is_not_asked_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        with SmallBackend() as backend:
+            backend.plan.append("no_model")
+            async with small_gateway(tmp_path, backend, backend_poll_s=60.0) as gateway:
+                assert (await refusal(gateway)).status == 500
+                assert len(backend.received) == 1
+                assert gateway.pool.states()[0].ready
+            assert "check its model's name" in caplog.text
 
     asyncio.run(run())
 

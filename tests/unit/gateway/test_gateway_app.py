@@ -17,7 +17,14 @@ from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import EditRequest, SegmentRequest
 from serve.gateway.access import ANONYMOUS, NoLimits, Principal
 from tests.unit.gateway.small_backend import SmallBackend
-from tests.unit.gateway.small_gateway import FILES, MASK, PHOTO, SmallGateway, small_gateway
+from tests.unit.gateway.small_gateway import (
+    FILES,
+    MASK,
+    PHOTO,
+    SmallGateway,
+    small_gateway,
+    until,
+)
 
 Case = Callable[[SmallGateway, SmallBackend], Awaitable[None]]
 
@@ -298,6 +305,25 @@ def test_ready_means_that_production_is(tmp_path: Path) -> None:
                 problem_of(await gateway.edit(), 503)
 
     asyncio.run(with_gateway())
+
+
+def test_a_worker_that_is_waited_for_does_not_make_the_gateway_unready(tmp_path: Path) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        backend.ready = False
+        await until(lambda: not gateway.pool.states()[0].ready)
+        assert (await gateway.client.get("/readyz")).status_code == 200
+        assert (await gateway.client.get("/v1/info")).json()["bundles"]
+
+    run(tmp_path, case)
+
+
+def test_a_worker_that_stays_away_makes_the_gateway_unready(tmp_path: Path) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        backend.ready = False
+        await until(lambda: not gateway.pool.production())
+        problem_of(await gateway.client.get("/readyz"), 503)
+
+    run(tmp_path, case, recovery_s=0.05)
 
 
 def test_a_draining_gateway_says_so_and_answers_on(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -68,6 +69,8 @@ class Backend:
         self._poll_s = poll_s
         self._on_change = on_change
         self._suspected = False
+        self._keepers = 0
+        self._let_go = asyncio.Event()
         # No time limit on reading: the caller has a deadline. No proxies: these are our own.
         timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
@@ -109,10 +112,23 @@ class Backend:
         self._suspected = True
         self._set_ready(False)
 
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Put off closing until the block is done."""
+        self._keepers += 1
+        try:
+            yield
+        finally:
+            self._keepers -= 1
+            self._let_go.set()
+
     async def close(self) -> None:
-        """Stop polling and close the connections."""
+        """Stop polling and, when nothing keeps them open, close the connections."""
         self._poller.cancel()
         await asyncio.gather(self._poller, return_exceptions=True)
+        while self._keepers:
+            self._let_go.clear()
+            await self._let_go.wait()
         await self.predictions.aclose()
         await self.control.aclose()
 

@@ -159,6 +159,7 @@ async def _relay(backend: Backend, request_id: str, on_progress: OnProgress) -> 
 async def cancel_job(backend: Backend, request_id: str) -> None:
     """Tell the worker to give a job up; a worker that cannot be reached has given it up."""
     try:
-        await backend.control.delete(f"/jobs/{request_id}", timeout=5.0)
+        with backend.kept_open():
+            await backend.control.delete(f"/jobs/{request_id}", timeout=5.0)
     except httpx.HTTPError as error:
         logger.warning("a job could not be canceled: %s", type(error).__name__)

@@ -47,6 +47,7 @@ __all__ = ["ANONYMOUS", "EditService", "OnProgress", "Principal"]
 logger = logging.getLogger(__name__)
 
 _WIND_UP_S = 5.0  # for canceled jobs, when the gateway ends
+_CANCEL_AGAIN_S = 1.0
 _SEEDS = 2**32  # as many as the worker draws from
 
 
@@ -105,7 +106,10 @@ class EditService:
         traceback: TracebackType | None,
     ) -> None:
         if self._background:
-            await asyncio.wait(self._background, timeout=_WIND_UP_S)
+            _, late = await asyncio.wait(self._background, timeout=_WIND_UP_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def authenticate(self, secret: str | None, *, address: str | None = None) -> Principal:
         """Return whose key this is; raises RequestError 401, or 429 after many from an address."""
@@ -176,8 +180,11 @@ class EditService:
 
         async def wind_up() -> None:
             with self._limits.in_flight(principal):
-                if job.backend is not None:
-                    await cancel_job(job.backend, job.request_id)
+                # A worker that starts again has forgotten what was canceled.
+                while not task.done():
+                    if job.backend is not None:
+                        await cancel_job(job.backend, job.request_id)
+                    await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
                 await asyncio.gather(task, return_exceptions=True)
 
         self._in_background(wind_up())
@@ -192,8 +199,6 @@ class EditService:
             async with asyncio.timeout(timeout_s):
                 return await self._run_until_answered(job)
         except TimeoutError:
-            if job.backend is not None:
-                self._in_background(cancel_job(job.backend, job.request_id))
             raise RequestError(
                 504,
                 f"the request was not answered within {timeout_s:g} s",
@@ -235,6 +240,9 @@ class EditService:
                     headers["traceparent"] = traceparent
                 async with relayed_progress(backend, job.request_id, job.on_progress):
                     return await send_form(backend, job.form, headers)
+        except asyncio.CancelledError:  # past the deadline
+            self._in_background(cancel_job(backend, job.request_id))
+            raise
         except NotSentError:
             job.attempts -= 1
             self._note_failure(backend, "not_sent")

@@ -55,6 +55,8 @@ class SmallBackend:
             TORCHSERVE_FAILURES, ``reset``, ``refuse`` (422) or ``hold``.
         received, headers: the requests and their headers, in order of arrival.
         canceled: ids that were deleted.
+        forgets: how many deletions it forgets, as a worker does that starts again.
+        holds_deletions: whether they are answered when released.
         arrived, release: set when a request is held; set to answer it.
         events: lines that /jobs/ID/events tells of any job.
     """
@@ -67,6 +69,8 @@ class SmallBackend:
         self.received: list[Request] = []
         self.headers: list[dict[str, str]] = []
         self.canceled: list[str] = []
+        self.forgets = 0
+        self.holds_deletions = False
         self.arrived, self.release, self.was_canceled = Event(), Event(), Event()
         self.events: list[dict[str, Any]] = []
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -114,8 +118,13 @@ def _handler(backend: SmallBackend) -> type[BaseHTTPRequestHandler]:
                 self._send(Reply(503, "Not ready", {}, b""))
 
         def do_DELETE(self) -> None:
-            backend.canceled.append(self.path.removeprefix("/jobs/"))
+            if backend.forgets:
+                backend.forgets -= 1
+            else:
+                backend.canceled.append(self.path.removeprefix("/jobs/"))
             backend.was_canceled.set()
+            if backend.holds_deletions:
+                backend.release.wait(10)
             self._send(Reply(202, "Accepted", {}, b""))
 
         def do_POST(self) -> None:

@@ -249,6 +249,46 @@ def test_canceling_the_task_cancels_the_job_and_keeps_its_place_until_then(tmp_p
     asyncio.run(run())
 
 
+def test_a_worker_that_starts_again_is_told_again_what_was_canceled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.gateway.service._CANCEL_AGAIN_S", 0.01)
+
+    async def run() -> None:
+        with SmallBackend() as backend:
+            backend.plan.append("hold")
+            backend.forgets = 2
+            async with small_gateway(tmp_path, backend) as gateway:
+                task = asyncio.create_task(submit(gateway))
+                await until(backend.arrived.is_set)
+                task.cancel()
+                await until(lambda: gateway.pool.states()[0].in_flight == 0)
+            assert backend.canceled
+
+    asyncio.run(run())
+
+
+def test_a_backend_is_closed_when_its_cancellations_are_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        with SmallBackend() as leaving:
+            leaving.plan.append("hold")
+            leaving.holds_deletions = True
+            async with small_gateway(tmp_path, leaving) as gateway:
+                task = asyncio.create_task(submit(gateway))
+                await until(leaving.arrived.is_set)
+                write_routes(gateway.routes_file, [])
+                task.cancel()
+                # The worker gave the job up and has not answered the deletion yet.
+                await until(lambda: not gateway.pool.states())
+                leaving.release.set()
+            assert leaving.canceled
+        assert "could not be canceled" not in caplog.text
+
+    asyncio.run(run())
+
+
 def test_a_canceled_job_is_not_sent_again(tmp_path: Path) -> None:
     async def run() -> None:
         with SmallBackend() as backend:

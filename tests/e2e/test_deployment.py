@@ -35,7 +35,8 @@ def registry(tiny_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("versions")
     registry = folder / "registry"
     shutil.copytree(tiny_archive.parent.parent / "registry", registry)
-    broken = folder / "broken.py"
+    broken = folder / "broken" / "handler.py"
+    broken.parent.mkdir()
     broken.write_text(BROKEN_HANDLER)
     publish_bundle(registry, tiny_archive)
     for steps, handler in ((3, SERVE / "handler.py"), (2, broken)):

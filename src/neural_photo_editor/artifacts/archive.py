@@ -95,6 +95,21 @@ def read_bundle(registry: Path | str, reference: str) -> tuple[BundleSpec, Linea
     return spec.with_licenses(lineage.licenses()), lineage
 
 
+def archive_digest(registry: Path | str, name: str, version: int) -> str:
+    """Return the SHA-256 of a published archive as its ``SHA256SUMS`` lists it.
+
+    It stands for all that is in the archive; the bundle's digest does not cover the handler.
+
+    Raises:
+        ValueError: the version has no archive.
+    """
+    sums = registries.read_files(registry, name, version, SUMS_NAME)[SUMS_NAME]
+    listed = parse_sums(sums, source=f"{registry}/{name}/versions/{version}/{SUMS_NAME}")
+    if ARCHIVE_NAME not in listed:
+        raise ValueError(f"{name}@{version} is no bundle: it has no {ARCHIVE_NAME}")
+    return listed[ARCHIVE_NAME]
+
+
 def fetch_bundle(registry: Path | str, reference: str, folder: Path) -> Path:
     """Copy a bundle's archive to where it will be served from, and verify the copy.
 

@@ -26,6 +26,8 @@ class AliasRule(BaseModel):
         unknown: whether a part may be without a stated license; by default only for aliases other
             than ``production``. It decides alone on those, whatever `allowed` says.
         requires_gate: a bundle needs a passed comparison with what the alias names now.
+        recipes_digest, rules_digest: the comparison was made of these edits and by these rules, as
+            ``gate.json`` names them; None: of any.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +36,8 @@ class AliasRule(BaseModel):
     refused: tuple[str, ...] = ()
     unknown: Literal["allow", "refuse"] | None = None
     requires_gate: bool = False
+    recipes_digest: str | None = None
+    rules_digest: str | None = None
 
 
 class Policy(BaseModel):

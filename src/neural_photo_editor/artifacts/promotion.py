@@ -6,10 +6,10 @@ from pathlib import Path
 from pydantic import BaseModel, StrictBool, ValidationError
 
 from neural_photo_editor.artifacts import registry as registries
-from neural_photo_editor.artifacts.archive import read_bundle
+from neural_photo_editor.artifacts.archive import archive_digest, read_bundle
 from neural_photo_editor.artifacts.description import is_bundle, read_artifact
 from neural_photo_editor.artifacts.names import check_name, first_problem
-from neural_photo_editor.artifacts.policy import Policy
+from neural_photo_editor.artifacts.policy import AliasRule, Policy
 
 GATE_NAME = "gate.json"
 
@@ -24,12 +24,19 @@ class GateReport(BaseModel):
     Attributes:
         passed: the candidate is no worse.
         candidate_digest: of the bundle that was compared.
+        candidate_archive_sha256: of its archive, the handler included; None where a folder was
+            compared.
         current_digest: of the bundle that it was compared with; None where there was none.
+        recipes_digest: of the edits that both made.
+        rules_digest: of what they were judged by.
     """
 
     passed: StrictBool
     candidate_digest: str
+    candidate_archive_sha256: str | None = None
     current_digest: str | None = None
+    recipes_digest: str | None = None
+    rules_digest: str | None = None
 
 
 def promote(
@@ -74,21 +81,18 @@ def promote(
     if refusals:
         raise PromotionError(f"{versioned} may not become {alias}: {'; '.join(refusals)}")
     current = registries.settle(registry, name, alias)
-    if bundle is not None and policy.rule(alias).requires_gate:
-        _check_gate(registry, name, alias, current, candidate=bundle.digest, gate=gate)
+    asked_again = current == version  # It has passed.
+    if bundle is not None and policy.rule(alias).requires_gate and not asked_again:
+        report, file = _read_report(alias, gate)
+        archive = archive_digest(registry, name, version)
+        _check_candidate(report, file, bundle=bundle.digest, archive=archive)
+        now = None if current is None else read_bundle(registry, f"{name}@{current}")[0].digest
+        _check_comparison(report, file, alias, policy.rule(alias), current=now)
     registries.set_alias(registry, name, alias, version, reason=reason, unless_moved_from=current)
     return name, version
 
 
-def _check_gate(
-    registry: Path | str,
-    name: str,
-    alias: str,
-    version: int | None,
-    *,
-    candidate: str,
-    gate: Path | None,
-) -> None:
+def _read_report(alias: str, gate: Path | None) -> tuple[GateReport, Path]:
     if gate is None:
         raise PromotionError(
             f"a bundle needs a passed gate to become {alias} (rule {alias}.requires_gate): compare "
@@ -96,18 +100,42 @@ def _check_gate(
         )
     file = gate / GATE_NAME if gate.is_dir() else gate
     try:
-        report = GateReport.model_validate(json.loads(file.read_bytes()))
+        return GateReport.model_validate(json.loads(file.read_bytes())), file
     except OSError as error:
         raise PromotionError(f"there is no gate report {file}") from error
     except ValidationError as error:
         raise PromotionError(f"{file} is not valid: {first_problem(error)}") from error
     except ValueError as error:
         raise PromotionError(f"{file} is no JSON") from error
-    if report.candidate_digest != candidate:
+
+
+def _check_candidate(report: GateReport, file: Path, *, bundle: str, archive: str) -> None:
+    if report.candidate_digest != bundle:
         raise PromotionError(
-            f"{file} is about the bundle {report.candidate_digest}, not about {candidate}"
+            f"{file} is about the bundle {report.candidate_digest}, not about {bundle}"
         )
-    current = None if version is None else read_bundle(registry, f"{name}@{version}")[0].digest
+    if report.candidate_archive_sha256 is None:
+        raise PromotionError(
+            f"{file} names no candidate_archive_sha256, so it is not known which handler was "
+            "judged: compare the version of the registry, candidate=NAME@N, not a folder"
+        )
+    if report.candidate_archive_sha256 != archive:
+        raise PromotionError(
+            f"{file} is about the archive {report.candidate_archive_sha256}, not about {archive}: "
+            "its models are the same, but not its handler or settings; compare again"
+        )
+
+
+def _check_comparison(
+    report: GateReport, file: Path, alias: str, rule: AliasRule, *, current: str | None
+) -> None:
+    for field in ("recipes_digest", "rules_digest"):
+        wanted, found = getattr(rule, field), getattr(report, field)
+        if wanted not in (None, found):
+            raise PromotionError(
+                f"{file} has the {field} {found}, but the rule {alias}.{field} is {wanted}: "
+                "compare again, with those"
+            )
     if current not in (None, report.current_digest):
         raise PromotionError(
             f"{file} compares with the bundle {report.current_digest}, but {alias} is {current} "

@@ -1,12 +1,14 @@
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from neural_photo_editor.artifacts.archive import read_bundle
+from neural_photo_editor.artifacts.archive import ARCHIVE_NAME, publish_bundle, read_bundle
 from neural_photo_editor.artifacts.policy import AliasRule, Policy, load_policy
 from neural_photo_editor.artifacts.promotion import PromotionError, promote
 from neural_photo_editor.artifacts.registry import list_aliases, list_changes, set_alias
+from neural_photo_editor.common.fingerprint import sha256_file
 from neural_photo_editor.data.celebamask_hq import LICENSE as CELEBAMASK_HQ
 from neural_photo_editor.data.synthetic_source import SyntheticPortraits
 from tests.unit.artifacts.conftest import export_tiny, publish_tiny_bundle
@@ -27,6 +29,10 @@ def _bundle(tmp_path: Path, **licenses: list[str]) -> Path:
         export_tiny(kind, tmp_path / "registry", licenses.get(kind, [FREE]))
     publish_tiny_bundle(tmp_path / "registry", tmp_path / "out")
     return tmp_path / "registry"
+
+
+def _archive(registry: Path, version: int) -> Path:
+    return registry / BUNDLE / "versions" / str(version) / ARCHIVE_NAME
 
 
 def _gate(tmp_path: Path, **content: object) -> Path:
@@ -129,8 +135,15 @@ def test_a_bundle_needs_a_passed_gate_about_itself_and_the_current_one(tmp_path:
     policy = load_policy(SHIPPED)
     digests = [read_bundle(registry, f"{BUNDLE}@{version}")[0].digest for version in (1, 2)]
     set_alias(registry, BUNDLE, "production", 1)
-    passed = {"passed": True, "candidate_digest": digests[1], "current_digest": digests[0]}
+    passed = {
+        "passed": True,
+        "candidate_digest": digests[1],
+        "candidate_archive_sha256": sha256_file(_archive(registry, 2)),
+        "current_digest": digests[0],
+    }
     for changes, message in (
+        ({"candidate_archive_sha256": None}, "candidate=NAME@N, not a folder"),
+        ({"candidate_archive_sha256": sha256_file(_archive(registry, 1))}, "not its handler"),
         ({"candidate_digest": digests[0]}, f"about the bundle {digests[0]}"),
         ({"current_digest": digests[1]}, "compare again"),
         ({"current_digest": None}, "compare again"),
@@ -153,13 +166,56 @@ def test_a_bundle_needs_a_passed_gate_about_itself_and_the_current_one(tmp_path:
     assert promoted == (BUNDLE, 2)
     assert list_aliases(registry, BUNDLE)["production"] == 2
     assert list_changes(registry, BUNDLE, "production")[-1].reason == "ok"
+    # Asked again: for servers that gave it up.
+    promote(registry, f"{BUNDLE}@2", "production", policy=policy, gate=gate)
+    assert [c.to_version for c in list_changes(registry, BUNDLE, "production")] == [1, 2, 2]
 
 
 def test_the_first_bundle_in_production_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     registry = _bundle(tmp_path)
     digest = read_bundle(registry, f"{BUNDLE}@1")[0].digest
-    gate = _gate(tmp_path, passed=True, candidate_digest=digest)
+    archive = sha256_file(_archive(registry, 1))
+    gate = _gate(tmp_path, passed=True, candidate_digest=digest, candidate_archive_sha256=archive)
     policy = load_policy(SHIPPED)
+    assert promote(registry, f"{BUNDLE}@1", "production", policy=policy, gate=gate)
+
+
+def test_a_gate_says_nothing_about_another_handler_with_the_same_models(tmp_path: Path) -> None:
+    registry = _bundle(tmp_path)
+    archive = _archive(registry, 1)
+    gate = _gate(
+        tmp_path,
+        passed=True,
+        candidate_digest=read_bundle(registry, f"{BUNDLE}@1")[0].digest,
+        candidate_archive_sha256=sha256_file(archive),
+    )
+    with zipfile.ZipFile(archive) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(tmp_path / "changed.mar", "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content + b"\nx = 1\n" if name == "handler.py" else content)
+    publish_bundle(registry, tmp_path / "changed.mar")
+    policy = load_policy(SHIPPED)
+    with pytest.raises(PromotionError, match="its models are the same, but not its handler"):
+        promote(registry, f"{BUNDLE}@2", "production", policy=policy, gate=gate)
+    assert promote(registry, f"{BUNDLE}@1", "production", policy=policy, gate=gate)
+
+
+@pytest.mark.parametrize("field", ["recipes_digest", "rules_digest"])
+def test_a_rule_may_name_the_recipes_and_the_rules_of_the_gate(tmp_path: Path, field: str) -> None:
+    registry = _bundle(tmp_path)
+    passed = {
+        "passed": True,
+        "candidate_digest": read_bundle(registry, f"{BUNDLE}@1")[0].digest,
+        "candidate_archive_sha256": sha256_file(_archive(registry, 1)),
+    }
+    rule = AliasRule.model_validate({"requires_gate": True, field: "5" * 64})
+    policy = Policy(aliases={"production": rule})
+    for found in ({}, {field: "6" * 64}):
+        gate = _gate(tmp_path, **passed, **found)
+        with pytest.raises(PromotionError, match=f"the rule production.{field} is 555"):
+            promote(registry, f"{BUNDLE}@1", "production", policy=policy, gate=gate)
+    gate = _gate(tmp_path, **passed, **{field: "5" * 64})
     assert promote(registry, f"{BUNDLE}@1", "production", policy=policy, gate=gate)
 
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from neural_photo_editor.api.codec import decode_photo, encode_png
+from neural_photo_editor.api.image_encoding import encode_image
 from neural_photo_editor.api.receipt import Receipt, canonical_json, read_receipt
 from neural_photo_editor.api.schema import EditRequest, EditResult, SegmentRequest, SegmentResult
 from neural_photo_editor.api.verification import Outcome
@@ -223,6 +224,25 @@ def test_on_another_machine_a_small_difference_proves_nothing(served: Served) ->
     # A server that lies about where it was made gains no more than that.
     assert served.replay(moved.model_copy(update=signed), photo, far) is FAILED
     assert served.replay(_with_edit(moved, seed=99), photo, edited) is FAILED
+
+
+def test_what_a_jpeg_makes_of_a_small_difference_proves_nothing(served: Served) -> None:
+    receipt, photo, _ = served.edit("as-jpeg")
+    environment = receipt.environment.model_copy(update={"torch": "2.9.9"})
+    update = {
+        "environment": environment,
+        "result": receipt.result.model_copy(update={"file_sha256": "0" * 64}),
+    }
+    moved = receipt.model_copy(update=update)
+    request = replay_request(receipt, photo).model_copy(update={"format": "png"})
+    (exact,) = EditPipeline.from_bundle(served.bundle).run([request])
+    assert isinstance(exact, EditResult), exact
+    rgb = decode_photo(exact.image).rgb.copy()
+    for levels, outcome in ((1, UNPROVEN), (64, FAILED)):
+        rounded = rgb.copy()
+        rounded[MASK] ^= levels
+        jpeg = encode_image(rounded, format="jpeg")
+        assert served.replay(moved, photo, jpeg) is outcome
 
 
 def test_a_receipt_does_not_decide_what_a_replay_costs(served: Served) -> None:

@@ -11,9 +11,10 @@ from serve.gateway.forwarding import BUNDLE_HEADER, CHANNEL_HEADER, REQUEST_ID_H
 from serve.gateway.health import health_router
 from serve.gateway.kserve import kserve_router
 from serve.gateway.lingering import LingeringMiddleware
-from serve.gateway.middleware import CLIENT_GONE, RequestMiddleware
+from serve.gateway.middleware import RequestMiddleware
 from serve.gateway.openapi import install_openapi
 from serve.gateway.problems import install_error_handlers
+from serve.gateway.records import CLIENT_GONE
 from serve.gateway.service import EditService
 from serve.gateway.settings import GatewaySettings
 from serve.gateway.tracing import NO_TELEMETRY

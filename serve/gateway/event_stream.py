@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -14,6 +15,7 @@ from neural_photo_editor.api.envelope import Reply
 from neural_photo_editor.api.errors import RequestError, internal_error
 from serve.gateway.disconnects import wait_until_gone
 from serve.gateway.forwarding import OnProgress
+from serve.gateway.records import CLIENT_GONE, record_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,14 +63,18 @@ class EventStream(Response):
         if self._work.done() and isinstance(self._work.exception(), RequestError):
             self._work.result()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record = record_of(Request(scope))
         gone = asyncio.create_task(wait_until_gone(receive))
         gone.add_done_callback(lambda _: self._wake())
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await self._send_progress(send, gone)
             if self._work.done():
-                await _send(send, await self._outcome(), more=False)
+                record.status, event = await self._outcome()
+                await _send(send, event, more=False)
+            else:
+                record.status = CLIENT_GONE
         finally:
             for task in (gone, self._work):
                 task.cancel()
@@ -88,15 +94,20 @@ class EventStream(Response):
             elif self._work.done():
                 return
 
-    async def _outcome(self) -> bytes:
+    async def _outcome(self) -> tuple[int, bytes]:
         try:
             reply = await self._work
-        except RequestError as error:
-            return format_event("error", json.dumps(error.to_problem()))
+        except RequestError as refusal:
+            error = refusal
         except Exception:
             logger.exception("an edit failed")
-            return format_event("error", json.dumps(internal_error().to_problem()))
-        return format_event("result", reply.body.decode("ascii"))
+            error = internal_error()
+        else:
+            return reply.status, format_event("result", reply.body.decode("ascii"))
+        problem = error.to_problem()
+        if error.retry_after_s is not None:  # There is no header any more.
+            problem["retry_after_s"] = error.retry_after_s
+        return int(error.status), format_event("error", json.dumps(problem))
 
     async def _on_progress(self, event: dict[str, Any]) -> None:
         if self._events.qsize() < _WAITING_EVENTS:

@@ -25,8 +25,7 @@ from serve.gateway.grpc_messages import (
 )
 from serve.gateway.grpc_status import code_of, metadata_of
 from serve.gateway.logs import log_request
-from serve.gateway.middleware import CLIENT_GONE
-from serve.gateway.records import RequestRecord
+from serve.gateway.records import CLIENT_GONE, RequestRecord
 from serve.gateway.service import EditService
 from serve.gateway.settings import GatewaySettings
 

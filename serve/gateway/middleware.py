@@ -12,12 +12,10 @@ from serve.gateway.forwarding import REQUEST_ID_HEADER
 from serve.gateway.logs import log_request
 from serve.gateway.metrics import GatewayMetrics
 from serve.gateway.problems import error_response
-from serve.gateway.records import begin_record
+from serve.gateway.records import CLIENT_GONE, begin_record
 from serve.gateway.tracing import Tracing
 
 logger = logging.getLogger(__name__)
-
-CLIENT_GONE = 499  # nginx' number for a client that left before it was answered
 
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -84,6 +82,7 @@ class RequestMiddleware:
             await failed(scope, receive, send_noting)
         finally:
             record.held.close()
+            status = record.status or status
             seconds = seconds or time.perf_counter() - record.started
             log_request(record, status=status, seconds=seconds)
             labels = (record.operation, str(status), record.channel)

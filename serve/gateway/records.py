@@ -10,6 +10,8 @@ from starlette.types import Scope
 
 _KEY = "npe.record"
 
+CLIENT_GONE = 499  # nginx' number for a client that left before it was answered
+
 
 @dataclass
 class RequestRecord:
@@ -22,6 +24,7 @@ class RequestRecord:
         key_id: public name of the key.
         bytes_in, bytes_out: sizes of the bodies as far as they were read and written.
         bundle_digest, channel: who answered.
+        status: how it ended, where that is not the status of its head.
         held: what is given back when the answer is out.
     """
 
@@ -33,6 +36,7 @@ class RequestRecord:
     bytes_out: int = 0
     bundle_digest: str = ""
     channel: str = ""
+    status: int | None = None
     held: ExitStack = field(default_factory=ExitStack)
 
 

@@ -58,6 +58,7 @@ class SmallBackend:
         forgets: how many deletions it forgets, as a worker does that starts again.
         holds_deletions: whether they are answered when released.
         arrived, release: set when a request is held; set to answer it.
+        unheld: what to do with a held request when it is released, as in the plan.
         events: lines that /jobs/ID/events tells of any job.
     """
 
@@ -72,6 +73,7 @@ class SmallBackend:
         self.forgets = 0
         self.holds_deletions = False
         self.arrived, self.release, self.was_canceled = Event(), Event(), Event()
+        self.unheld = "answer"
         self.events: list[dict[str, Any]] = []
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -132,7 +134,9 @@ def _handler(backend: SmallBackend) -> type[BaseHTTPRequestHandler]:
             request = parse_row(_parts(body, self.headers["content-type"]))
             backend.received.append(request)
             backend.headers.append({k.lower(): v for k, v in self.headers.items()})
-            action = backend.plan.popleft() if backend.plan else "answer"
+            self._do(backend.plan.popleft() if backend.plan else "answer", request)
+
+        def _do(self, action: str, request: Request) -> None:
             if action in TORCHSERVE_FAILURES:
                 status, kind = TORCHSERVE_FAILURES[action]
                 problem = {"code": status, "type": kind, "message": "in the plan"}
@@ -153,7 +157,7 @@ def _handler(backend: SmallBackend) -> type[BaseHTTPRequestHandler]:
                     canceled = RequestError(409, "canceled", field=None, remedy="again")
                     self._send(render_error(canceled))
                     return
-            self._send(_answer(request, backend.digest))
+            self._do(backend.unheld, request)
 
         def _reset(self) -> None:
             # Closing with SO_LINGER 0 resets the connection.

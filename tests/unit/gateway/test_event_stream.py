@@ -10,6 +10,7 @@ import httpx
 
 from neural_photo_editor.api.envelope import Reply, read_result
 from serve.gateway import event_stream
+from serve.gateway.records import begin_record
 from tests.unit.gateway.small_backend import SmallBackend
 from tests.unit.gateway.small_gateway import FILES, PHOTO, SmallGateway, small_gateway, until
 
@@ -87,6 +88,23 @@ def test_a_late_refusal_is_the_last_event(tmp_path: Path) -> None:
         assert [name for name, _ in events] == ["progress", "error"]
         assert events[-1][1]["status"] == 409
         assert events[-1][1]["detail"]
+        assert "retry_after_s" not in events[-1][1]
+        labels = {"operation": "edit", "channel": ""}
+        await until(lambda: gateway.count("requests", status="409", **labels) == 1)
+
+    run(tmp_path, case)
+
+
+def test_a_late_refusal_for_a_time_says_for_how_long(tmp_path: Path) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        backend.events = [{"step": 1}]
+        backend.plan.append("hold")
+        stream = gateway.client.stream("POST", "/v1/edit", files=FILES, headers=ACCEPT)
+        async with stream as reply:
+            backend.unheld = "queue_full"
+            backend.release.set()
+            events = await read_events(reply)
+        assert (events[-1][1]["status"], events[-1][1]["retry_after_s"]) == (503, 2.0)
 
     run(tmp_path, case)
 
@@ -119,6 +137,8 @@ def test_a_client_that_leaves_cancels_its_edit(tmp_path: Path) -> None:
         await until(backend.was_canceled.is_set)
         await until(lambda: gateway.pool.states()[0].in_flight == 0)
         assert gateway.count("canceled") == 1
+        labels = {"operation": "edit", "channel": ""}
+        await until(lambda: gateway.count("requests", status="499", **labels) == 1)
 
     run(tmp_path, case)
 
@@ -133,6 +153,8 @@ def test_a_client_that_reads_slowly_misses_previews_only(tmp_path: Path) -> None
         stream = event_stream.EventStream(edit, heartbeat_s=1.0)
         await stream.until_begun()
         sent: list[bytes] = []
+        scope: dict[str, Any] = {"type": "http"}
+        begin_record(scope)
 
         async def send(message: Any) -> None:
             sent.append(message.get("body", b""))
@@ -140,7 +162,7 @@ def test_a_client_that_reads_slowly_misses_previews_only(tmp_path: Path) -> None
         async def receive() -> Any:
             await asyncio.Event().wait()
 
-        await stream({"type": "http"}, receive, send)
+        await stream(scope, receive, send)
         assert 2 < len(sent) < 20
         assert sent[-1] == b"event: result\ndata: {}\n\n"
 

@@ -1,6 +1,7 @@
 """The gateway's application over small backends, called in-process or over real sockets."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -72,9 +73,14 @@ async def small_gateway(
     limits: Limiter | None = None,
     tracing: Tracing | None = None,
     listen: bool = False,
+    send_buffer: int | None = None,
     **options: Any,
 ) -> AsyncIterator[SmallGateway]:
-    """Start a gateway whose backends have been found ready."""
+    """Start a gateway whose backends have been found ready.
+
+    Args:
+        send_buffer: bytes of an answer that the sockets of a listening gateway take at once.
+    """
     routes_file = folder / "routes.json"
     write_routes(routes_file, backends, canary, weight)
     settings = GatewaySettings(**{**QUICK, "routes_file": routes_file, **options})
@@ -87,7 +93,7 @@ async def small_gateway(
         ) as internal,
     ):
         await until(lambda: all(state.ready for state in pool.states() if ready(state.url)))
-        async with _client(settings, service, listen=listen) as (client, url):
+        async with _client(settings, service, listen, send_buffer) as (client, url):
             yield SmallGateway(client, internal, service, pool, metrics, routes_file, url)
 
 
@@ -100,7 +106,7 @@ def ready(url: str) -> bool:
 
 @asynccontextmanager
 async def _client(
-    settings: GatewaySettings, service: EditService, *, listen: bool
+    settings: GatewaySettings, service: EditService, listen: bool, send_buffer: int | None
 ) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
     if not listen:
         transport = httpx.ASGITransport(create_app(settings, service))
@@ -108,6 +114,8 @@ async def _client(
             yield client, ""
         return
     with listen_at("127.0.0.1", 0) as listening:
+        if send_buffer is not None:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         url = "http://127.0.0.1:{1}".format(*listening.getsockname())
         server = public_server(settings, service)
         serving = asyncio.create_task(server.serve(sockets=[listening]))

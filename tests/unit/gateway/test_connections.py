@@ -1,7 +1,9 @@
 """Connections over real sockets: slow ones are cut, early answers arrive, strangers are refused."""
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,142 @@ def test_ten_times_too_many_requests_are_refused_while_the_rest_is_answered(
         assert (await gateway.edit()).status_code == 200
 
     run(tmp_path, case, batches_in_flight=1)
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = b"POST /v1/edit HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+
+
+def test_a_body_behind_an_upgrade_is_no_request(tmp_path: Path) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        hidden = HEALTH + b"\r\n"
+        for protocol in (b"foo", b"h2c", b"websocket"):
+            reader, writer = await connect(gateway)
+            upgrade = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
+            length = f"Content-Length: {len(hidden)}\r\n\r\n".encode()
+            writer.write(HEALTH + upgrade + length)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            # A closed connection may refuse it.
+            with contextlib.suppress(ConnectionError):
+                writer.write(hidden)
+                answer += await reader.read()
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert b"HTTP/1.1 200 " not in answer
+            writer.close()
+        assert gateway.count("refusals", reason="upgrade") == 3
+
+    run(tmp_path, case)
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (CHUNKED, b"X: " + b"x" * 997 + b"\r\n"),
+        (CHUNKED + b"X: ", b"x" * 1000),
+        (b"", b"\r\n" * 500),
+        (b"POST /v1/edit HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;x=", b"x" * 1000),
+    ],
+)
+def test_what_has_no_end_is_not_read_to_the_end(tmp_path: Path, start: bytes, more: bytes) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        _, writer = await connect(gateway)
+        writer.write(start)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 30 * 2**20:
+                writer.write(more * 100)
+                await writer.drain()
+                sent += len(more) * 100
+        assert sent < 20 * 2**20  # most of it in the sockets' buffers
+        assert gateway.count("refusals", reason="long_head") == 1
+        writer.close()
+
+    run(tmp_path, case)
+
+
+def test_a_whole_head_may_be_no_longer(tmp_path: Path) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        line = b"X: " + b"x" * 995 + b"\r\n"
+        long = HEALTH + line * 40 + b"\r\n"
+        assert (await answer_to(gateway, long)).startswith(b"HTTP/1.1 431 ")
+        close = b"Connection: close\r\n\r\n"
+        answer = await answer_to(gateway, HEALTH + line * 30 + close)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        # Nor behind a request that is being answered.
+        backend.plan.append("hold")
+        _, writer = await connect(gateway)
+        writer.write(edit_in_bytes(gateway) + HEALTH + line * 400)
+        await until(lambda: gateway.count("refusals", reason="long_head") == 2)
+        writer.close()
+
+    run(tmp_path, case)
+
+
+def test_bodies_in_tiny_chunks_are_no_long_head(tmp_path: Path) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        request = httpx.Request("POST", f"{gateway.url}/v1/edit", files=FILES)
+        head = (
+            "POST /v1/edit HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked"
+            f"\r\nContent-Type: {request.headers['content-type']}\r\n\r\n"
+        )
+        padding = b"x" * 10_000  # a form may begin with what is no part
+        pieces = padding + b"\r\n" + request.read()
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in pieces)
+        sent = head.encode() + chunks + b"0\r\nX-Sum: 1\r\n\r\n"
+        assert b" 431 " not in (await answer_to(gateway, sent))[:20]
+        assert gateway.count("upload_bytes") == len(pieces)
+
+    run(tmp_path, case)
+
+
+def edit_in_bytes(gateway: SmallGateway, **options: Any) -> bytes:
+    request = httpx.Request("POST", f"{gateway.url}/v1/edit", **{"files": FILES, **options})
+    body = request.read()
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    return f"POST /v1/edit HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+@pytest.mark.parametrize("size", [2**16 - 2000, 2**23])
+def test_a_closed_connection_is_not_held_by_what_nobody_reads(tmp_path: Path, size: int) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        url = httpx.URL(gateway.url)
+        with socket.socket() as stuck:
+            # So little fits into the sockets that the rest waits in the gateway.
+            stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            stuck.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(stuck, (url.host, url.port))
+            photo = FILES["photo"] + b"\0" * size
+            sent = edit_in_bytes(
+                gateway, files={**FILES, "photo": photo}, headers={"connection": "close"}
+            )
+            await loop.sock_sendall(stuck, sent)
+            await until(lambda: gateway.count("refusals", reason="slow_reader") == 1)
+
+    run(tmp_path, case, rate_grace_s=0.2, send_buffer=4096)
+
+
+def test_a_client_that_leaves_behind_a_second_request_cancels_the_first(tmp_path: Path) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        backend.plan.append("hold")
+        _, writer = await connect(gateway)
+        writer.write(edit_in_bytes(gateway))
+        await until(backend.arrived.is_set)
+        writer.write((HEALTH + b"\r\n") * 2)
+        await writer.drain()
+        writer.close()
+        await until(backend.was_canceled.is_set)
+        assert backend.canceled == [backend.headers[0]["x-npe-request-id"]]
+
+    run(tmp_path, case)
+
+
+def test_requests_do_not_queue_on_a_connection_without_end(tmp_path: Path) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        backend.plan.append("hold")
+        _, writer = await connect(gateway)
+        writer.write(edit_in_bytes(gateway) + (HEALTH + b"\r\n") * 100)
+        await until(lambda: gateway.count("refusals", reason="pipelined") == 1)
+        writer.close()
+
+    run(tmp_path, case)

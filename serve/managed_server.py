@@ -17,7 +17,7 @@ from serve.torchserve_process import TorchServeProcess
 
 _log = get_logger(__name__)
 
-Phase = Literal["fetching", "starting", "ready", "down"]
+Phase = Literal["fetching", "starting", "ready", "down", "stopping"]
 
 _ANSWER_S = 1.0
 _LOOK_EVERY_S = 1.0
@@ -69,6 +69,7 @@ class ManagedServer:
         self._fetching: Future[Fetched] | None = None
         self._fetched: Fetched | None = None
         self._process: TorchServeProcess | None = None
+        self._ending: Future[None] | None = None
         self._client = httpx.Client(timeout=_ANSWER_S, trust_env=False)
         self._backoff = Backoff()
         self._next_start = 0.0
@@ -96,18 +97,33 @@ class ManagedServer:
                 self._await_start()
             elif self.phase == "ready":
                 self._watch()
-            elif time.monotonic() >= self._next_start:
+            elif self.phase == "down" and time.monotonic() >= self._next_start and self._has_ended:
                 self._begin()
         except Exception as error:  # noqa: BLE001 -- of one version; the others go on.
             self._fail(error)
 
     def stop(self) -> None:
-        """End it; its copy of the archive goes, its logs stay."""
-        if self._process is not None:
-            self._process.stop()
-        self._client.close()
-        for archive in self._workdir.glob("*.mar"):
-            archive.unlink()
+        """Begin to end it, in the background: its copy of the archive goes, its logs stay."""
+        if self.phase != "stopping":
+            self.phase = "stopping"
+            before = self._ending
+            self._ending = in_background(lambda: self._end(before))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is left of it since it was told to stop."""
+        return self.phase == "stopping" and self._has_ended
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether what is ended in the background is gone."""
+        return self._ending is None or self._ending.done()
+
+    def wait_until_stopped(self) -> None:
+        """Stop it and return when its processes are gone; while it is fetched there are none."""
+        self.stop()
+        if self._ending is not None and (self._fetching is None or self._fetching.done()):
+            self._ending.result()
 
     def to_json(self) -> dict[str, Any]:
         """Return what the state file says of it."""
@@ -195,13 +211,23 @@ class ManagedServer:
         foreseen = isinstance(error, RuntimeError | ValueError | OSError)
         _log.error("[deploy] %s failed: %s", self, said, exc_info=None if foreseen else error)
         if self._process is not None:
-            self._process.stop()
+            self._ending = in_background(self._process.stop)
             # Requests wait at the address of a server that they knew; any other may have failed
             # because its ports were taken meanwhile.
             if self.phase != "ready":
                 self._process = None
         self.phase = "down"
         self._next_start = time.monotonic() + wait_s
+
+    def _end(self, before: "Future[None] | None") -> None:
+        for earlier in (before, self._fetching):
+            if earlier is not None:
+                earlier.exception()  # Waits.
+        if self._process is not None:
+            self._process.stop()
+        self._client.close()
+        for archive in self._workdir.glob("*.mar"):
+            archive.unlink(missing_ok=True)
 
     def __str__(self) -> str:
         return f"version {self.version}" if self.version else "TorchServe"

@@ -88,6 +88,8 @@ class Supervisor:
             with ExitStack() as stack:  # Each is stopped, whatever the others do.
                 stack.callback(self._write_state, {"phase": "stopped"})
                 for server in self._servers.values():
+                    stack.callback(server.wait_until_stopped)
+                for server in self._servers.values():
                     stack.callback(server.stop)
                 stack.callback(self._gateway.process.kill)
 
@@ -104,8 +106,10 @@ class Supervisor:
 
     def _tick(self) -> None:
         listed = self._gateway.tend()
-        for server in self._servers.values():
+        for server in [*self._servers.values()]:
             server.tend()
+            if server.stopped:  # Only now may the same version be started again.
+                del self._servers[server.version]
         desired = self._source.desired()
         plan = decide(desired, self._views(listed), serving=self._serving, failed=self._failed)
         self._apply(plan)
@@ -159,8 +163,9 @@ class Supervisor:
             _log.info("[deploy] production is version %s, was %s", plan.production, self._serving)
         self._serving, self._failed = plan.production, plan.failed
         for version in plan.stop:
-            _log.info("[deploy] stopping version %d", version)
-            self._servers.pop(version).stop()
+            if self._servers[version].phase != "stopping":
+                _log.info("[deploy] stopping version %d", version)
+                self._servers[version].stop()
         in_use = {plan.production, plan.canary, plan.staged}
         for server in self._servers.values():
             if server.was_ready and server.version not in in_use:

@@ -199,7 +199,8 @@ class TorchServeProcess:
     @property
     def pid(self) -> int | None:
         """The Java process, or None while nothing runs."""
-        return self._process.pid if self._process is not None else None
+        process = self._process  # Another thread may be stopping it.
+        return process.pid if process is not None else None
 
     def processes(self) -> list[psutil.Process]:
         """Return the server's live processes: the Java process and its workers."""

@@ -1,15 +1,17 @@
-"""One version's server: what happens when its archive cannot be had."""
+"""One version's server: an archive that cannot be had, and an end that takes its time."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from serve.deployment import Desired
 from serve.managed_server import ManagedServer
-from serve.sources import Fetched
+from serve.sources import Fetched, Source
 
 
 class FailingSource:
@@ -25,6 +27,23 @@ class FailingSource:
         raise self._error
 
 
+class SlowSource:
+    """A source that copies archives when it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def desired(self) -> Desired:
+        return Desired(production=1)
+
+    def fetch(self, version: int, folder: Path) -> Fetched:
+        self.go_on.wait(10)
+        folder.mkdir(parents=True, exist_ok=True)
+        archive = folder / "neural_photo_editor.mar"
+        archive.write_bytes(b"no archive")
+        return Fetched(archive, "its digest")
+
+
 def until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + 10
     while not condition():
@@ -33,12 +52,12 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def server_of(source: FailingSource, folder: Path) -> Iterator[ManagedServer]:
+def server_of(source: Source, folder: Path) -> Iterator[ManagedServer]:
     server = ManagedServer(1, source, workdir=folder, environment={})
     try:
         yield server
     finally:
-        server.stop()
+        server.wait_until_stopped()
 
 
 def until_down(server: ManagedServer) -> None:
@@ -64,3 +83,36 @@ def test_whatever_goes_wrong_with_a_version_is_its_own_failure(
     with server_of(FailingSource(error), tmp_path) as server:
         until_down(server)
         assert (server.reason, server.broken) == (reason, True)
+
+
+def test_an_archive_that_comes_after_the_end_does_not_stay(tmp_path: Path) -> None:
+    source = SlowSource()
+    with server_of(source, tmp_path) as server:
+        server.stop()
+        server.tend()
+        assert (server.phase, server.stopped) == ("stopping", False)
+        source.go_on.set()
+        until(lambda: server.stopped)
+    assert [*tmp_path.rglob("*.mar")] == []
+
+
+def test_a_server_that_is_slow_to_end_is_not_waited_for(tmp_path: Path) -> None:
+    source = SlowSource()
+    source.go_on.set()
+    with server_of(source, tmp_path) as server:
+
+        def is_starting() -> bool:
+            server.tend()
+            return server.phase == "starting"
+
+        until(is_starting)
+        java = psutil.Process(server.to_json()["pid"])
+        java.suspend()
+        try:
+            server.stop()
+            assert (server.phase, server.stopped, java.is_running()) == ("stopping", False, True)
+        finally:
+            java.resume()
+        until(lambda: server.stopped)
+    assert not java.is_running()
+    assert [*tmp_path.rglob("*.mar")] == []

@@ -1,5 +1,7 @@
 import math
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        self.usage = DailyUsage(self.path)
+        self.usage = DailyUsage(self.path, clock=lambda: self.now_s)
         self.limits = Limits(
             self.keys.get,
             self.usage,
@@ -121,6 +123,8 @@ def test_a_restart_forgets_no_request_of_the_day(world: World) -> None:
 
 def test_gateways_that_share_the_file_count_together(tmp_path: Path) -> None:
     gateways = [DailyUsage(tmp_path / "usage.sqlite") for _ in range(4)]
+    for usage in gateways:  # Gateways do not count without pause, as these do.
+        usage._database.execute("PRAGMA busy_timeout=10000")
 
     def count(usage: DailyUsage) -> int:
         return sum(usage.add("a", 1, at_most=100) for _ in range(60))
@@ -145,7 +149,23 @@ def test_a_file_that_fails_lets_requests_pass_and_is_logged(
     key = world.add_key(requests_per_day=1, requests_per_minute=1, burst=2)
     world.usage.close()
     assert world.passes(key, tries=9) == 2  # the limit by the minute still holds
-    assert "a request was not counted" in caplog.text
+    assert "requests are not counted for 1 s" in caplog.text
+
+
+def test_a_file_that_another_holds_is_not_waited_for_with_each_request(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = world.add_key(requests_per_day=5)
+    assert world.passes(key) == 1
+    with closing(sqlite3.connect(world.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert world.passes(key, tries=10) == 10
+        assert caplog.text.count("database is locked") == 1
+        other.execute("ROLLBACK")
+    world.now_s += 1.0
+    assert world.passes(key, tries=10) == 4
+    (timeout_ms,) = world.usage._database.execute("PRAGMA busy_timeout").fetchone()
+    assert timeout_ms <= 20
 
 
 def test_a_file_that_is_no_database_is_refused_at_the_start(tmp_path: Path) -> None:

@@ -10,17 +10,36 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Role = Literal["production", "canary"]
+ROLES: tuple[Role, ...] = ("production", "canary")
+
+
+@dataclass(frozen=True, order=True)
+class Wish:
+    """That a version be served; the change of its alias tells it from an earlier one."""
+
+    role: Role
+    version: int
+    change: int = 0
 
 
 @dataclass(frozen=True)
 class Desired:
-    """The versions that the registry's aliases name; None for an alias that it does not have."""
+    """The versions that the registry's aliases name; None for an alias that it does not have.
+
+    ``changes`` has the numbers of the aliases' last changes, production's first. A new number for
+    the same version asks for it once more.
+    """
 
     production: int | None = None
     canary: int | None = None
+    changes: tuple[int, int] = (0, 0)
 
-    def version(self, role: Role) -> int | None:
-        return self.production if role == "production" else self.canary
+    def wishes(self) -> dict[Role, Wish]:
+        """Return what is wanted, by role."""
+        versions = zip(ROLES, (self.production, self.canary), self.changes, strict=True)
+        return {
+            r: Wish(r, version, change) for r, version, change in versions if version is not None
+        }
 
 
 @dataclass(frozen=True)
@@ -67,7 +86,7 @@ def look_up(
     return not (overdue and switched), seen
 
 
-Failures = frozenset[tuple[Role, int]]
+Failures = frozenset[Wish]
 
 
 @dataclass(frozen=True)
@@ -77,7 +96,7 @@ class Plan:
     Attributes:
         production, canary, staged: versions in the routes.
         start, stop: versions whose servers are to be started and stopped.
-        failed: versions that are not tried again before their alias names another one.
+        failed: what is not tried again unless it is asked for once more.
     """
 
     production: int | None
@@ -104,10 +123,8 @@ def decide(
         failed: what the last plan said.
     """
     failed = _failures(desired, servers, serving=serving, failed=failed)
-    target, canary = (
-        None if (role, desired.version(role)) in failed else desired.version(role)
-        for role in ("production", "canary")
-    )
+    possible = {role: w.version for role, w in desired.wishes().items() if w not in failed}
+    target, canary = possible.get("production"), possible.get("canary")
     staged = None
     production = serving
     if target is not None and target != serving and _is_ready(servers, target):
@@ -138,13 +155,12 @@ def _is_ready(servers: Mapping[int, ServerView], version: int) -> bool:
 def _failures(
     desired: Desired, servers: Mapping[int, ServerView], *, serving: int | None, failed: Failures
 ) -> Failures:
-    roles: tuple[Role, ...] = ("production", "canary")
-    wanted = {(role, version) for role in roles if (version := desired.version(role)) is not None}
     if serving is None:
         return frozenset()  # There is nothing to fall back on: it is tried again and again.
+    wanted = frozenset(desired.wishes().values())
     broken = {
-        (role, version)
-        for role, version in wanted
-        if version != serving and version in servers and servers[version].broken
+        wish
+        for wish in wanted
+        if wish.version != serving and wish.version in servers and servers[wish.version].broken
     }
-    return frozenset((failed & wanted) | broken)
+    return (failed & wanted) | broken

@@ -25,6 +25,7 @@ _FIRST_ANSWER_S = 10.0
 _SILENCE_S = 180.0  # a worker that does not come back for so long does not come back by itself
 _STEADY_S = 60.0  # served for so long, the next failure is the first again
 _MAX_WAIT_S = 30.0
+_FETCH_ATTEMPTS = 6  # within half a minute: a store that cannot be reached may come back
 
 
 @dataclass
@@ -73,6 +74,7 @@ class ManagedServer:
         self._client = httpx.Client(timeout=_ANSWER_S, trust_env=False)
         self._backoff = Backoff()
         self._next_start = 0.0
+        self._transient = False
         self._ready_at = 0.0
         self._answered_at = 0.0
         self._next_look = 0.0
@@ -85,8 +87,8 @@ class ManagedServer:
 
     @property
     def broken(self) -> bool:
-        """Whether it failed and never was ready."""
-        return self.phase == "down" and not self.was_ready
+        """Whether it failed, and not only for the moment, and never was ready."""
+        return self.phase == "down" and not self.was_ready and not self._transient
 
     def tend(self) -> None:
         """Look at it and take the next step; never waits long."""
@@ -208,6 +210,7 @@ class ManagedServer:
         said = f"{error}".strip() or type(error).__name__
         self.reason = said.splitlines()[0]
         wait_s = self._backoff.next_s()
+        self._transient = isinstance(error, OSError) and self._backoff.failures < _FETCH_ATTEMPTS
         foreseen = isinstance(error, RuntimeError | ValueError | OSError)
         _log.error("[deploy] %s failed: %s", self, said, exc_info=None if foreseen else error)
         if self._process is not None:

@@ -20,6 +20,14 @@ _log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
+class _Named:
+    """What an alias names, and the number of the change since when it does."""
+
+    change: int = 0
+    version: int | None = None
+
+
+@dataclass(frozen=True)
 class Fetched:
     """A verified archive on this machine and the digest of the bundle in it."""
 
@@ -72,7 +80,7 @@ class RegistrySource:
         self._canary = canary
         self._poll_s = poll_s
         self._desired = Desired()
-        self._aliases: dict[str, int] = {}
+        self._named: tuple[_Named, _Named] | None = None
         self._reading: Future[Desired] | None = None
         self._read_at = 0.0
         self._complaint = ""
@@ -109,26 +117,37 @@ class RegistrySource:
         self._complaint = complaint
 
     def _read(self) -> Desired:
-        aliases = registries.list_aliases(self._registry, MODEL_NAME)
+        production = self._look_up(self._alias)
+        canary = self._look_up(CANARY) if self._canary else _Named()
         # The histories are many small files: they are read when an alias has changed.
-        if aliases == self._aliases:
+        if (production, canary) == self._named:
             return self._desired
-        production = aliases.get(self._alias)
-        canary = aliases.get(CANARY) if self._canary else None
-        if canary is not None and self._was_taken_out(canary):
-            canary = None
-        self._aliases = aliases
-        return Desired(production, canary if canary != production else None)
+        wanted: int | None = canary.version
+        if wanted is not None and (wanted == production.version or self._was_taken_out(wanted)):
+            wanted = None
+        self._named = (production, canary)
+        return Desired(production.version, wanted, (production.change, canary.change))
+
+    def _look_up(self, alias: str) -> _Named:
+        number, newest = registries.newest_change(self._registry, MODEL_NAME, alias)
+        if newest is not None:
+            return _Named(number, newest.to_version)
+        # Older than the history, or not there.
+        return _Named(0, registries.list_aliases(self._registry, MODEL_NAME).get(alias))
 
     def _was_taken_out(self, canary: int) -> bool:
         """Tell whether a canary became production and was replaced, mostly because it is bad.
 
-        The alias ``canary`` still names it then, and it should not get a share of the requests.
+        The alias ``canary`` still names it then, and it should not get a share of the requests
+        unless it is promoted to canary once more.
         """
-        named = registries.list_changes(self._registry, MODEL_NAME, CANARY)
-        since = named[-1].time if named else ""
+        named = registries.newest_change(self._registry, MODEL_NAME, CANARY)[1]
+        since = named.time if named is not None else ""
+        once_more = named is not None and named.from_version == named.to_version
+        # Times are in whole seconds: within one, a canary named once more comes last.
         return any(
-            change.from_version == canary and change.time >= since
+            change.from_version == canary != change.to_version
+            and (change.time > since or (change.time == since and not once_more))
             for change in registries.list_changes(self._registry, MODEL_NAME, self._alias)
         )
 

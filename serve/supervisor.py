@@ -151,11 +151,12 @@ class Supervisor:
                 workdir=self._workdir / f"version-{version}",
                 environment=self._environment,
             )
-        for role, version in sorted(plan.failed - self._failed):
+        for wish in sorted(plan.failed - self._failed):
+            role, version = wish.role, wish.version
             self._reasons[version] = self._servers[version].reason
             _log.error(
                 "[deploy] version %d does not become %s: %s; %s stays as it is until the alias "
-                "names another version",
+                "names another version or this one once more",
                 *(version, role, self._reasons[version], role),
             )
         self._write_routes(self._routes_of(plan))
@@ -205,8 +206,8 @@ class Supervisor:
                 "staged": plan.staged,
                 "canary_weight": self._canary_weight,
                 "failed": [
-                    {"alias": role, "version": version, "reason": self._reasons[version]}
-                    for role, version in sorted(plan.failed)
+                    {"alias": w.role, "version": w.version, "reason": self._reasons[w.version]}
+                    for w in sorted(plan.failed)
                 ],
                 "gateway": {"url": self._gateway.process.url, "pid": self._gateway.process.pid},
                 "servers": [server.to_json() for server in self._servers.values()],

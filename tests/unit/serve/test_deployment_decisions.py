@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from serve.deployment import Desired, Failures, Plan, ServerView, decide, look_up
+from serve.deployment import Desired, Failures, Plan, ServerView, Wish, decide, look_up
 
 READY = ServerView(ready=True)
 LISTED = ServerView(ready=True, known=True, seen=True)
@@ -68,22 +68,29 @@ def test_a_canary_that_is_down_gets_nothing_and_is_kept() -> None:
 def test_a_broken_version_leaves_the_old_one_and_is_not_tried_again() -> None:
     desired = Desired(production=2)
     plan = decide(desired, {1: LISTED, 2: BROKEN}, serving=1)
-    assert (plan.production, plan.stop, plan.failed) == (1, {2}, {("production", 2)})
+    assert (plan.production, plan.stop, plan.failed) == (1, {2}, {Wish("production", 2)})
     after = decide(desired, {1: LISTED}, serving=1, failed=plan.failed)
     assert (after.start, after.failed) == (frozenset(), plan.failed)
 
 
 def test_a_broken_version_is_tried_again_when_its_alias_has_named_another() -> None:
-    failed: Failures = frozenset({("production", 2)})
+    failed: Failures = frozenset({Wish("production", 2)})
     back = decide(Desired(production=1), {1: LISTED}, serving=1, failed=failed)
     assert back.failed == frozenset()
     assert decide(Desired(production=2), {1: LISTED}, serving=1, failed=back.failed).start == {2}
 
 
+def test_a_broken_version_is_tried_again_when_it_is_promoted_once_more() -> None:
+    failed = decide(Desired(2, changes=(4, 7)), {1: LISTED, 2: BROKEN}, serving=1).failed
+    for changes, started in (((4, 7), frozenset()), ((4, 8), frozenset()), ((5, 7), {2})):
+        plan = decide(Desired(2, changes=changes), {1: LISTED}, serving=1, failed=failed)
+        assert plan.start == started
+
+
 def test_a_broken_canary_may_still_be_tried_as_production() -> None:
     desired = Desired(production=1, canary=2)
     failed = decide(desired, {1: LISTED, 2: BROKEN}, serving=1).failed
-    assert failed == {("canary", 2)}
+    assert failed == {Wish("canary", 2)}
     plan = decide(Desired(production=2, canary=2), {1: LISTED}, serving=1, failed=failed)
     assert plan.start == {2}
 

@@ -1,7 +1,9 @@
 """What registries and archives say is wanted, and the key of the person at the machine."""
 
 import logging
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,8 +38,9 @@ def source_of(registry: Path, *, canary: bool = True) -> RegistrySource:
 
 
 def until_desired(source: RegistrySource, desired: Desired) -> None:
+    """Wait until these versions are wanted, whichever changes of the aliases said so."""
     end = time.monotonic() + 10
-    while source.desired() != desired:
+    while replace(source.desired(), changes=(0, 0)) != desired:
         assert time.monotonic() < end, source.desired()
         time.sleep(0.001)
 
@@ -71,6 +74,36 @@ def test_a_canary_that_was_taken_out_of_production_is_none(registry: Path) -> No
     until_desired(source, Desired(1, 3))
 
 
+def test_a_canary_that_was_taken_out_is_one_when_it_is_named_once_more(registry: Path) -> None:
+    for alias, version in (("production", 1), ("canary", 2), ("production", 2)):
+        name(registry, alias, version)
+    rollback(registry, MODEL_NAME, "production")
+    source = source_of(registry)
+    until_desired(source, Desired(1))
+    name(registry, "canary", 2)
+    until_desired(source, Desired(1, 2))
+
+
+def test_a_version_that_is_named_once_more_is_another_wish(registry: Path) -> None:
+    name(registry, "production", 1)
+    name(registry, "canary", 2)
+    source = source_of(registry)
+    until_desired(source, Desired(1, 2))
+    wishes = source.desired().wishes()
+    name(registry, "canary", 2)
+    end = time.monotonic() + 10
+    while (now := source.desired().wishes()) == wishes:
+        assert time.monotonic() < end
+    assert now["production"] == wishes["production"]
+    assert now["canary"].version == wishes["canary"].version
+
+
+def test_an_alias_that_is_older_than_the_history_counts(registry: Path) -> None:
+    name(registry, "production", 1)
+    shutil.rmtree(registry / MODEL_NAME / "history" / "production")
+    until_desired(source_of(registry), Desired(1))
+
+
 def test_a_registry_that_cannot_be_read_changes_nothing(
     registry: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,13 +111,14 @@ def test_a_registry_that_cannot_be_read_changes_nothing(
     name(registry, "production", 1)
     source = source_of(registry)
     until_desired(source, Desired(1))
-    alias = registry / MODEL_NAME / "aliases" / "production"
-    alias.write_text("no version\n")
+    change = registry / MODEL_NAME / "history" / "production" / "000001.json"
+    whole = change.read_text()
+    change.write_text("no change\n")
     end = time.monotonic() + 10
     while "cannot be read" not in caplog.text:
-        assert source.desired() == Desired(1)
+        assert source.desired().production == 1
         assert time.monotonic() < end
-    alias.write_text("1\n")
+    change.write_text(whole)
     name(registry, "production", 2)
     until_desired(source, Desired(2))
 

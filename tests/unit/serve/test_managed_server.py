@@ -27,6 +27,23 @@ class FailingSource:
         raise self._error
 
 
+class UnreachableSource:
+    """A source that cannot be reached for a while, and then has nothing good."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.fetched = 0
+
+    def desired(self) -> Desired:
+        return Desired(production=1)
+
+    def fetch(self, version: int, folder: Path) -> Fetched:
+        self.fetched += 1
+        if self.fetched <= self.failures:
+            raise ConnectionError("the store cannot be reached")
+        raise ValueError("the archive is damaged")
+
+
 class SlowSource:
     """A source that copies archives when it is told to."""
 
@@ -83,6 +100,25 @@ def test_whatever_goes_wrong_with_a_version_is_its_own_failure(
     with server_of(FailingSource(error), tmp_path) as server:
         until_down(server)
         assert (server.reason, server.broken) == (reason, True)
+
+
+@pytest.mark.parametrize(
+    ("failures", "fetched", "reason"),
+    [(2, 3, "the archive is damaged"), (100, 6, "the store cannot be reached")],
+)
+def test_a_store_that_cannot_be_reached_is_asked_again(
+    failures: int, fetched: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.managed_server._MAX_WAIT_S", 0.0)
+    source = UnreachableSource(failures)
+    with server_of(source, tmp_path) as server:
+
+        def is_broken() -> bool:
+            server.tend()
+            return server.broken
+
+        until(is_broken)
+        assert (source.fetched, server.reason) == (fetched, reason)
 
 
 def test_an_archive_that_comes_after_the_end_does_not_stay(tmp_path: Path) -> None:

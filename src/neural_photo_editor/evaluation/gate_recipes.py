@@ -28,7 +28,7 @@ STRENGTHS = (0.2, 0.45, 0.8)
 STROKE_STRENGTHS = (0.37, 0.6)
 
 
-def default_recipes(*, series: int = 30, resolution: int = 128, portraits: int = 3) -> list[Recipe]:
+def default_recipes(*, series: int = 30, resolution: int = 128, portraits: int = 6) -> list[Recipe]:
     """Draw a set of 13 recipes for each of ``portraits``; equal arguments give equal recipes.
 
     Regions in other colors at three strengths, hats painted with strokes at two (every third with

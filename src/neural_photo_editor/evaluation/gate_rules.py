@@ -4,7 +4,9 @@ Every measure is taken of the same edit by both bundles, so their difference is 
 differs from edit to edit. Of a group of edits (a region at a part of the noise, a region, a part
 of the noise, and all edits) the mean difference is judged by a bootstrap interval: the group fails
 when even the lower end of its 95 % interval is worse than the tolerance. So what may be noise is
-no regression, and a small regression is one as soon as enough edits agree on it.
+no regression, and a small regression is one as soon as enough edits agree on it. Single edits have
+caps of their own, since one that is broken is lost among good ones; and what could not be compared
+is no pass.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +22,9 @@ from scipy import stats
 from neural_photo_editor.common.seeding import numpy_generator
 
 ALL = "all"
+EACH = "each edit"
+"""Stands for a region where the worst single edit is judged."""
+
 RESAMPLES = 2000
 
 TITLES = {
@@ -32,6 +37,8 @@ TITLES = {
     "drift": "largest change outside, of 255",
     "changed_outside": "share of pixels changed outside",
     "failed": "edits refused",
+    "refused_by_both": "share of edits refused by both",
+    "not_compared": "rules without enough edits",
     "network_calls": "network calls per edit, share",
     "seconds": "seconds per edit, share",
 }
@@ -47,10 +54,13 @@ class GateRules(BaseModel):
     Attributes:
         tolerances: metric -> how much worse than the current bundle's a group's mean may be; of
             ``network_calls`` and ``seconds`` the share by which they may grow.
+        caps: metric -> how much worse any single edit may be.
         bounds: metric -> what the candidate's mean over a region, and over all edits, may be at
             most, whatever the current bundle's is.
         bucket_edges: where the parts of the noise end, as shares of the schedule's timesteps.
-        least_edits: groups of fewer edits are not judged by themselves.
+        least_edits: groups of fewer edits are not judged by themselves; a rule that fewer edits
+            in all can be judged by fails.
+        most_refused: largest share of the edits that both bundles may refuse.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -62,11 +72,19 @@ class GateRules(BaseModel):
         ],
         float,
     ]  # fmt: skip
+    caps: dict[
+        Literal[
+            "paint_difference", "color_patches", "seam", "feature_distance", "change_inside",
+            "region_mismatch",
+        ],
+        float,
+    ] = {}  # fmt: skip
     bounds: dict[
         Literal["paint_difference", "color_patches", "seam", "feature_distance"], float
     ] = {}
     bucket_edges: tuple[float, ...] = (0.34, 0.67)
     least_edits: int = Field(default=3, ge=3)
+    most_refused: float = Field(default=0.1, ge=0.0, lt=1.0)
 
     @model_validator(mode="after")
     def _check_edges(self) -> Self:
@@ -120,13 +138,15 @@ class GateCheck:
 
     Attributes:
         metric: a key of TITLES.
-        region, bucket: the group; "all" for any.
+        region, bucket: the group; "all" for any; region EACH: ``candidate`` is the worst edit's
+            worsening.
         edits: number of edits in it.
         current, candidate: their means (of seconds medians), None where there is none.
         worsening, low, high: mean (of seconds median) difference and its 95 % interval.
         limit: what ``low``, or for a bound the candidate's mean, must not exceed.
         passed: the verdict.
-        recipes: names of the edits at fault, where single ones are.
+        recipes: names of the edits at fault, where single ones are; of ``not_compared`` the
+            metrics.
     """
 
     metric: str
@@ -148,7 +168,8 @@ class GateCheck:
 
     def __str__(self) -> str:
         bucket = "any noise" if self.bucket == ALL else f"{self.bucket} of the noise"
-        what = f"{self.metric}, region {self.region}, {bucket}, {self.edits} edits"
+        region = EACH if self.region == EACH else f"region {self.region}"
+        what = f"{self.metric}, {region}, {bucket}, {self.edits} edits"
         if self.recipes:
             return f"{what}: {', '.join(self.recipes[:5])}"
         if self.worsening is None:
@@ -167,9 +188,12 @@ def judge_pairs(pairs: Sequence[Pair], rules: GateRules, *, first: bool) -> list
         first: whether there is no current bundle; then only the bounds count.
     """
     checks = [_no_failure(pairs, first=first), *_nothing_outside(pairs)]
+    checks.append(_enough(pairs, rules, first=first))
     for bounded, bound in rules.bounds.items():
         checks += _bounded(pairs, bounded, bound, least=rules.least_edits)
     if not first:
+        checks.append(_refused_by_both(pairs, rules.most_refused))
+        checks += [_capped(pairs, metric, cap) for metric, cap in rules.caps.items()]
         for metric, tolerance in rules.tolerances.items():
             checks += _compared(pairs, metric, tolerance, least=rules.least_edits)
     return checks
@@ -240,6 +264,43 @@ def _nothing_outside(pairs: Sequence[Pair]) -> Iterator[GateCheck]:
         bad = tuple(name for name, value in made.items() if not value <= 0.0)
         worst = max(made.values(), default=0.0)
         yield GateCheck(metric, ALL, ALL, len(made), 0.0, not bad, candidate=worst, recipes=bad)
+
+
+def _enough(pairs: Sequence[Pair], rules: GateRules, *, first: bool) -> GateCheck:
+    """Every rule has edits to be judged by: no verdict on nothing."""
+    edits: dict[str, int] = {
+        bounded: sum(p.candidate is not None and bounded in p.candidate for p in pairs)
+        for bounded in rules.bounds
+    }
+    if not first:
+        edits |= {
+            metric: sum(p.worsening(metric) is not None for p in pairs)
+            for metric in (*rules.tolerances, *rules.caps)
+        }
+    lacking = tuple(metric for metric, number in edits.items() if number < rules.least_edits)
+    count = float(len(lacking))
+    return GateCheck(
+        "not_compared", ALL, ALL, len(pairs), 0.0, not lacking, candidate=count, recipes=lacking
+    )
+
+
+def _refused_by_both(pairs: Sequence[Pair], most: float) -> GateCheck:
+    refused = tuple(p.name for p in pairs if p.candidate is None and p.current is None)
+    share = len(refused) / len(pairs)
+    bad = refused if share > most else ()
+    return GateCheck(
+        "refused_by_both", ALL, ALL, len(pairs), most, not bad, candidate=share, recipes=bad
+    )
+
+
+def _capped(pairs: Sequence[Pair], metric: str, cap: float) -> GateCheck:
+    worse = {p.name: value for p in pairs if (value := p.worsening(metric)) is not None}
+    if metric in EITHER_WAY:
+        worse = {name: abs(value) for name, value in worse.items()}
+    # Written so that NaN fails.
+    bad = tuple(name for name, value in worse.items() if not value <= cap)
+    worst = max(worse.values(), default=0.0)
+    return GateCheck(metric, EACH, ALL, len(worse), cap, not bad, candidate=worst, recipes=bad)
 
 
 def _bounded(

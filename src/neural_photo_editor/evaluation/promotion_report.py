@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-from neural_photo_editor.evaluation.gate_rules import ALL, TITLES, GateCheck, Pair
+from neural_photo_editor.evaluation.gate_rules import ALL, EACH, TITLES, GateCheck, Pair
 from neural_photo_editor.evaluation.promotion import PICTURES, GateResult
 from neural_photo_editor.evaluation.report import Check, Figure, Grid, Section, write_report
 
 NUM_WORST = 6
 NUM_SAMPLED = 6
 
-_OF_ALL_EDITS = ("failed", "drift", "changed_outside", "network_calls", "seconds")
+_OF_ALL_EDITS = (
+    "failed", "refused_by_both", "not_compared", "drift", "changed_outside", "network_calls",
+    "seconds",
+)  # fmt: skip
 """Metrics that are not judged by groups."""
 
 _HOW_TO_READ = (
@@ -107,6 +110,8 @@ def _cell(check: GateCheck | None) -> str:
 def _check(check: GateCheck) -> Check:
     group = [part for part in (check.region, check.bucket) if part != ALL]
     kind = "worsening, lower end" if check.worsening is not None else "candidate"
+    if check.region == EACH:
+        kind = "largest worsening"
     name = f"{TITLES[check.metric]}, {' at '.join(group) or 'all edits'}: {kind}"
     value = check.low if check.worsening is not None else check.candidate
     assert value is not None

@@ -63,7 +63,8 @@ def test_the_same_measures_pass_and_every_rule_was_applied() -> None:
     assert compared == {
         (r, b) for r in ("all", "hair", "lip") for b in ("all", *dict(CELLS).values(), "0%-34%")
     }
-    assert {c.metric for c in checks} == {*RULES.tolerances, "failed", "drift", "changed_outside"}
+    every = {"failed", "refused_by_both", "not_compared", "drift", "changed_outside"}
+    assert {c.metric for c in checks} == {*RULES.tolerances, *every}
 
 
 def test_a_regression_in_one_cell_is_named_by_metric_region_and_bucket() -> None:
@@ -144,7 +145,8 @@ def test_an_edit_that_only_the_candidate_refuses_is_a_reason() -> None:
 
 def test_a_candidate_that_makes_no_edit_at_all_is_refused() -> None:
     pairs = [Pair(f"r{i}", "hair", "refused", None, None) for i in range(5)]
-    assert [check.metric for check in _failed(pairs)] == ["failed"]
+    refused = {"failed", "refused_by_both", "not_compared"}
+    assert {check.metric for check in _failed(pairs)} == refused
 
 
 def test_one_more_network_call_or_much_more_time_is_refused() -> None:
@@ -188,7 +190,44 @@ def test_small_groups_are_judged_within_larger_ones_only() -> None:
     assert cells == {("all", "all"), ("hair", "all"), ("lip", "all"),
                      ("all", "0%-34%"), ("all", "67%-100%")}  # fmt: skip
     few = judge_pairs(pairs[:1], RULES, first=True)
-    assert {c.metric for c in few} == {"failed", "drift", "changed_outside", "paint_difference"}
+    assert {c.metric for c in few} == {
+        "failed", "not_compared", "drift", "changed_outside", "paint_difference"
+    }  # fmt: skip
+
+
+def test_a_verdict_on_too_few_edits_is_a_refusal() -> None:
+    worse = {"paint_difference": 12.0, "network_calls": 2450.0, "seconds": 49.0}
+    (check,) = _failed(_pairs(worse)[:2])
+    assert (check.metric, check.recipes) == ("not_compared", (*RULES.bounds, *[
+        metric for metric in RULES.tolerances if metric not in RULES.bounds
+    ]))  # fmt: skip
+    assert "paint_difference" in str(check)
+    (check,) = _failed(_pairs()[:2], first=True)
+    assert (check.metric, check.recipes) == ("not_compared", ("paint_difference",))
+    assert not _failed(_pairs()[:3], first=True)
+
+
+def test_edits_that_both_refuse_show_nothing() -> None:
+    pairs = _pairs() * 2
+    pairs[:3] = [Pair(f"x{i}", "hair", "refused", None, None) for i in range(3)]
+    assert not _failed(pairs)
+    pairs[3] = Pair("x3", "hair", "refused", None, None)
+    (check,) = _failed(pairs)
+    assert (check.metric, check.recipes) == ("refused_by_both", ("x0", "x1", "x2", "x3"))
+
+
+@pytest.mark.parametrize("value", [9.0, float("nan")])
+def test_one_broken_edit_among_good_ones_is_refused_by_its_cap(value: float) -> None:
+    rules = RULES.model_copy(update={"caps": {"change_inside": 8.0}})
+    for change in (value, -value):
+        worse: list[dict[str, float]] = [{} for _ in range(16)]
+        worse[5] = {"change_inside": change}
+        checks = [c for c in _failed(_pairs(worse), rules) if c.region == "each edit"]
+        assert [(c.metric, c.recipes, c.limit) for c in checks] == [("change_inside", ("r5",), 8.0)]
+        assert str(checks[0]) == "change_inside, each edit, any noise, 16 edits: r5"
+    assert not _failed(_pairs([{"change_inside": 7.0}] + [{}] * 15), rules)
+    # Without a current bundle nothing is worse than anything.
+    assert not [c for c in _failed(_pairs(worse), rules, first=True) if c.region == "each edit"]
 
 
 @pytest.mark.parametrize(
@@ -207,6 +246,8 @@ def test_parts_of_the_noise(share: float, bucket: str) -> None:
         {"tolerances": {}, "bucket_edges": (0.6, 0.3)},
         {"tolerances": {}, "bounds": {"drift": 3.0}},
         {"tolerances": {}, "least_edits": 2},
+        {"tolerances": {}, "caps": {"seconds": 1.0}},
+        {"tolerances": {}, "most_refused": 1.0},
         {"tolerances": {}, "speed": 3},
     ],
 )

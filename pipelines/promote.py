@@ -10,9 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from neural_photo_editor.artifacts.registry import list_aliases, list_versions, resolve
+from neural_photo_editor.common.fingerprint import sha256_file
 from neural_photo_editor.common.log import configure_logging, get_logger
 from neural_photo_editor.editing.pipeline import EditPipeline
-from neural_photo_editor.editing.replay import unpacked_bundle
+from neural_photo_editor.editing.replay import archive_of, unpacked_bundle
 from neural_photo_editor.evaluation.gate_recipes import default_recipes
 from neural_photo_editor.evaluation.gate_rules import GateRules
 from neural_photo_editor.evaluation.promotion import GateResult, run_gate
@@ -37,9 +38,19 @@ def run(cfg: DictConfig) -> GateResult:
         where = ".".join(str(part) for part in ("rules", *first["loc"]))
         raise ValueError(f"{where}: {first['msg']}") from error
     recipes, out_dir = _recipes(cfg), Path(cfg.out_dir)
-    candidate = _pipeline(cfg.candidate, cfg)
-    current = None if _is_first(cfg) else _pipeline(cfg.current, cfg)
-    result = run_gate(candidate, current, recipes, rules=rules, out_dir=out_dir)
+    path = _located(cfg.candidate, cfg)
+    archive = archive_of(path)
+    digest = None if archive is None else sha256_file(archive)
+    candidate = _pipeline(path, cfg)
+    current = None if _is_first(cfg) else _pipeline(_located(cfg.current, cfg), cfg)
+    result = run_gate(
+        candidate,
+        current,
+        recipes,
+        rules=rules,
+        out_dir=out_dir,
+        candidate_archive_sha256=digest,
+    )
     page = write_gate_report(result, out_dir)
     for reason in result.reasons:
         _log.warning("refused: %s", reason)
@@ -72,11 +83,13 @@ def _is_first(cfg: DictConfig) -> bool:
     return first
 
 
-def _pipeline(bundle: str, cfg: DictConfig) -> EditPipeline:
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
+def _located(bundle: str, cfg: DictConfig) -> Path:
     path = Path(bundle)
-    if "@" in bundle and not path.exists():
-        path = resolve(cfg.registry, bundle)
+    return resolve(cfg.registry, bundle) if "@" in bundle and not path.exists() else path
+
+
+def _pipeline(path: Path, cfg: DictConfig) -> EditPipeline:
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
     with unpacked_bundle(path) as folder:
         device = auto if cfg.device == "auto" else cfg.device
         return EditPipeline.from_bundle(folder, device=device)

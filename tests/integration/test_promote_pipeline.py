@@ -1,5 +1,6 @@
 """Bundles and recipes, on disk or in a registry -> gate.json, a page, and a promotion or none."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -28,14 +29,16 @@ from tests.unit.editing.tiny_pipeline import make_mask, make_photo, mask_png, ra
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "neural_photo_editor"
+LEFT_OUT = ("~rules.bounds", "~rules.tolerances.region_mismatch", "~rules.caps.region_mismatch")
+"""Untrained networks keep no bounds, and these recipes have no regions."""
 
 
 def configured(**values: object) -> DictConfig:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        # Untrained networks keep no bounds, and this machine may be busy.
+        # This machine may be busy.
         changed = {"rules.tolerances.seconds": 1000.0, **values}
         settings = [f"{name}={value}" for name, value in changed.items()]
-        return compose("promote", ["~rules.bounds", *settings])
+        return compose("promote", [*LEFT_OUT, *settings])
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,8 @@ def test_a_bundle_is_judged_promoted_and_its_damaged_successor_refused(
     first = run(configured(candidate=f"{NAME}@1", out_dir=tmp_path / "first", **common))
     assert first.passed
     assert first.current_digest is None
+    archive = registry / NAME / "versions" / "1" / f"{NAME}.mar"
+    assert first.candidate_archive_sha256 == hashlib.sha256(archive.read_bytes()).hexdigest()
     assert promote(registry, f"{NAME}@1", "production", policy=POLICY, gate=tmp_path / "first") == (
         NAME,
         1,
@@ -132,7 +137,7 @@ def test_a_bundle_is_judged_promoted_and_its_damaged_successor_refused(
 
 def _command(tmp_path: Path, candidate: Path, *others: str) -> "subprocess.CompletedProcess[str]":
     settings = [f"candidate={candidate}", f"out_dir={tmp_path / 'gate'}"]
-    settings += ["rules.tolerances.seconds=1000", "~rules.bounds", *others]
+    settings += ["rules.tolerances.seconds=1000", *LEFT_OUT, *others]
     return subprocess.run(
         [sys.executable, "pipelines/promote.py", *settings],
         cwd=ROOT,
@@ -206,3 +211,4 @@ def test_the_shipped_rules_are_valid() -> None:
         "paint_difference", "color_patches", "seam", "feature_distance", "change_inside",
         "region_mismatch", "network_calls", "seconds",
     }  # fmt: skip
+    assert set(rules.caps) == set(rules.tolerances) - {"network_calls", "seconds"}

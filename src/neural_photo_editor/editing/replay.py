@@ -33,6 +33,14 @@ largest root mean square over the mask. 2 and 0.6 were the most seen; a JPEG's c
 rounded again, which makes 18 and 4 of a third of the channels rounded otherwise."""
 
 
+def archive_of(path: Path) -> Path | None:
+    """Return the archive that `unpacked_bundle` unpacks, or None where ``path`` is unpacked."""
+    archives = list(path.glob("*.mar"))
+    if path.is_dir() and ((path / "artifacts").is_dir() or len(archives) != 1):
+        return None
+    return archives[0] if archives else path
+
+
 @contextmanager
 def unpacked_bundle(path: Path) -> Iterator[Path]:
     """Yield the folder of an unpacked bundle: ``path``, or what its ``.mar`` holds, for a while.
@@ -44,11 +52,10 @@ def unpacked_bundle(path: Path) -> Iterator[Path]:
     Raises:
         ValueError: the archive is none of a bundle, or damaged; nothing of it is unpacked then.
     """
-    archives = list(path.glob("*.mar"))
-    if path.is_dir() and ((path / "artifacts").is_dir() or len(archives) != 1):
+    archive_path = archive_of(path)
+    if archive_path is None:
         yield path
         return
-    archive_path = archives[0] if archives else path
     verify_archive(archive_path)
     with tempfile.TemporaryDirectory(prefix="npe-bundle-") as folder:
         with zipfile.ZipFile(archive_path) as archive:

@@ -16,6 +16,7 @@ from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.recipe import Recipe
 from neural_photo_editor.api.schema import EditRequest
 from neural_photo_editor.artifacts.promotion import GATE_NAME
+from neural_photo_editor.common.fingerprint import sha256_json
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.data.shard_progress import format_duration
 from neural_photo_editor.editing.pipeline import EditPipeline
@@ -45,6 +46,7 @@ class GateResult:
 
     Attributes:
         candidate_digest, current_digest: of the bundles; the latter None in a first promotion.
+        candidate_archive_sha256: of the candidate's archive, with its handler; None of a folder.
         recipes_digest: of the set of recipes.
         checks: all that was judged.
         pairs: both bundles' measures of every recipe.
@@ -54,6 +56,7 @@ class GateResult:
 
     candidate_digest: str
     current_digest: str | None
+    candidate_archive_sha256: str | None
     recipes_digest: str
     checks: tuple[GateCheck, ...]
     pairs: tuple[Pair, ...]
@@ -63,6 +66,11 @@ class GateResult:
     @property
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
+
+    @property
+    def rules_digest(self) -> str:
+        """The SHA-256 of the rules' canonical JSON."""
+        return sha256_json(self.rules.model_dump(mode="json"))
 
     @property
     def reasons(self) -> list[str]:
@@ -76,7 +84,9 @@ class GateResult:
             "passed": self.passed,
             "candidate_digest": self.candidate_digest,
             "current_digest": self.current_digest,
+            "candidate_archive_sha256": self.candidate_archive_sha256,
             "recipes_digest": self.recipes_digest,
+            "rules_digest": self.rules_digest,
             "reasons": self.reasons,
             "checks": [check.to_document() for check in self.checks],
             "errors": {pair.name: dict(pair.errors) for pair in self.pairs if pair.errors},
@@ -92,6 +102,7 @@ def run_gate(
     *,
     rules: GateRules,
     out_dir: Path,
+    candidate_archive_sha256: str | None = None,
     features: Features | None = None,
 ) -> GateResult:
     """Make all edits with both bundles, judge them and write ``gate.json`` and the pictures.
@@ -106,6 +117,7 @@ def run_gate(
         recipes: the edits.
         rules: what is a regression.
         out_dir: receives the files; ``gate.json`` comes last, an older one is gone before.
+        candidate_archive_sha256: of the archive that the candidate was unpacked from, if any.
         features: what pictures are compared with real photos by; those of the current bundle's
             segmenter when absent, without one the candidate's.
 
@@ -132,6 +144,7 @@ def run_gate(
     result = GateResult(
         candidate_digest=candidate.bundle_digest,
         current_digest=None if current is None else current.bundle_digest,
+        candidate_archive_sha256=candidate_archive_sha256,
         recipes_digest=recipes.digest,
         checks=tuple(judge_pairs(pairs, rules, first=current is None)),
         pairs=tuple(pairs),

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -152,9 +153,20 @@ def test_gate_json_says_what_was_compared(
     assert document["candidate_digest"] == "a" * 64
     assert document["current_digest"] == "b" * 64
     assert document["recipes_digest"] == recipes.digest
+    assert document["candidate_archive_sha256"] is None
+    assert document["rules_digest"] == same[0].rules_digest
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["created"])
     assert GateRules.model_validate(document["rules"]) == RULES
     assert len(document["checks"]) > 30
+
+
+def test_other_rules_have_another_digest(same: tuple[GateResult, Path]) -> None:
+    result = same[0]
+    for update in ({"most_refused": 0.2}, {"caps": {"seam": 1.0}}, {"bucket_edges": (0.5,)}):
+        rules = RULES.model_copy(update=update)
+        assert replace(result, rules=rules).rules_digest != result.rules_digest
+    equal = GateRules.model_validate(RULES.model_dump())
+    assert replace(result, rules=equal).rules_digest == result.rules_digest
 
 
 def test_a_denoiser_damaged_at_much_noise_is_refused_there_alone(
@@ -229,7 +241,7 @@ def test_the_first_promotion_asks_for_the_bounds_alone(recipes: RecipeSet, tmp_p
     assert result.passed
     assert result.current_digest is None
     assert {c.metric for c in result.checks} == {
-        "failed", "drift", "changed_outside", "paint_difference"
+        "failed", "not_compared", "drift", "changed_outside", "paint_difference"
     }  # fmt: skip
     damaged = _gate(make_pipeline(denoiser=Noisy()), None, recipes, tmp_path)
     assert {metric for metric, _, _ in _failed(damaged)} == {"paint_difference"}
@@ -295,7 +307,9 @@ def test_real_networks_from_bundles_on_disk(tmp_path: Path) -> None:
         changed = request.model_copy(update={"color": "#204080", "strength": 0.9, "steps": 3})
         made.append(Recipe.from_request(changed, name="mask"))
     recipes = write_recipes(tmp_path / "recipes", made)
-    rules = RULES.model_copy(update={"bounds": {}})
+    # Masks alone: there are no regions to compare.
+    tolerances = {m: limit for m, limit in RULES.tolerances.items() if m != "region_mismatch"}
+    rules = RULES.model_copy(update={"bounds": {}, "tolerances": tolerances})
     run = partial(run_gate, current=pipelines[0], recipes=recipes, rules=rules, out_dir=tmp_path)
     assert run(pipelines[1]).passed
     refused = run(pipelines[2])

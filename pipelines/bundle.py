@@ -22,6 +22,7 @@ def bundle(cfg: DictConfig) -> Path:
 
     Raises:
         ValueError: a default out of range, an unknown artifact, or parts that do not fit together.
+        RuntimeError: the archiver failed.
     """
     try:
         defaults = ServingDefaults.model_validate(OmegaConf.to_container(cfg.serving))
@@ -49,7 +50,7 @@ def main(cfg: DictConfig) -> None:
     configure_logging()
     try:
         bundle(cfg)
-    except ValueError as error:
+    except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"bundle: {error}") from error
 
 

@@ -1,7 +1,6 @@
 """Make an artifact of a training run: ``python pipelines/export.py run_dir=DIR``."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from neural_photo_editor.artifacts.export import export_artifact
 from neural_photo_editor.artifacts.load import load_artifact
 from neural_photo_editor.artifacts.mirror import mirror_version
 from neural_photo_editor.common.log import configure_logging
+from neural_photo_editor.data.origin import read_origin
 from neural_photo_editor.data.shard_manifest import ShardManifest
 from neural_photo_editor.evaluation.evaluation_result import METRICS_NAME, EvaluationResult
 from neural_photo_editor.evaluation.trained_network import from_checkpoint
@@ -23,7 +23,8 @@ def export(cfg: DictConfig) -> str:
     The reference and the artifact's digest also go to ``run_dir/artifact.json``.
 
     Raises:
-        ValueError: the checkpoint or the training shards' manifest are absent.
+        ValueError: the checkpoint or the training shards' manifest are absent, or that is not the
+            manifest that the run was trained on.
     """
     run_dir, registry = Path(cfg.run_dir), str(cfg.registry)
     trained = from_checkpoint(run_dir / "checkpoints" / cfg.checkpoint)
@@ -54,26 +55,9 @@ def export(cfg: DictConfig) -> str:
 
 
 def _provenance(run_dir: Path, shards: str) -> dict[str, Any]:
-    manifest = ShardManifest.load(shards)
     tracker = run_dir / "tracker.json"
-    return {
-        "git_commit": _git_commit(),
-        "data_name": manifest.name,
-        "data_manifest_digest": manifest.digest,
-        "licenses": manifest.licenses,
-        "tracker_run_id": json.loads(tracker.read_text())["run_id"] if tracker.is_file() else None,
-    }
-
-
-def _git_commit() -> str | None:
-    """Return the commit of this checkout, with "-dirty" after changes; None outside one."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    folder = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    except OSError:  # git is not installed
-        return None
-    return done.stdout.strip() or None
+    run_id = json.loads(tracker.read_text())["run_id"] if tracker.is_file() else None
+    return {**read_origin(run_dir, ShardManifest.load(shards)), "tracker_run_id": run_id}
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="export")
@@ -81,7 +65,7 @@ def main(cfg: DictConfig) -> None:
     configure_logging()
     try:
         export(cfg)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"export: {error}") from error
 
 

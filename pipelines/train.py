@@ -1,6 +1,7 @@
 """Train one network: ``python pipelines/train.py experiment=ddpm_128 data.shards=DIR``."""
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neural_photo_editor.common.log import configure_logging, get_logger
+from neural_photo_editor.data.origin import record_origin
 from neural_photo_editor.training import run_settings
 from neural_photo_editor.training.curves import draw_curves
 from neural_photo_editor.training.portrait_module import PortraitModule
@@ -33,7 +35,7 @@ class Run(NamedTuple):
 
 
 def prepare(cfg: DictConfig) -> Run:
-    """Make a run and save its configuration, every "auto" resolved, in the run folder.
+    """Make a run; save its configuration, every "auto" resolved, and its origin in its folder.
 
     Raises ValueError, or an error of OmegaConf, Hydra or Lightning, naming the field.
     """
@@ -51,6 +53,9 @@ def prepare(cfg: DictConfig) -> Run:
     if rank_zero_only.rank == 0:
         run_dir.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
+        record_origin(
+            run_dir, datamodule.manifest, git_commit=_git_commit(), ckpt_path=cfg.ckpt_path
+        )
     trainer = Trainer(
         **run_settings.trainer_arguments(cfg.trainer, module=module),
         callbacks=[instantiate(callback) for callback in cfg.callbacks.values()],
@@ -78,6 +83,17 @@ def fit(run: Run) -> Path:
 def train(cfg: DictConfig) -> Path:
     """Train as configured and return the run folder, with ``checkpoints/last.ckpt`` in it."""
     return fit(prepare(cfg))
+
+
+def _git_commit() -> str | None:
+    """Return the commit of this checkout, with "-dirty" after changes; None outside one."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:  # git is not installed
+        return None
+    return done.stdout.strip() or None
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")

@@ -1,6 +1,7 @@
 """Arrow: a run's checkpoint -> an artifact with the averaged weights."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from torch import nn
 
 from neural_photo_editor.artifacts.load import load_artifact
 from neural_photo_editor.artifacts.registry import resolve
+from neural_photo_editor.data.origin import record_origin
 from neural_photo_editor.data.shard_manifest import ShardManifest
 from neural_photo_editor.training.checkpoint import load_ema_weights, read_checkpoint
+from pipelines import bundle as bundling
+from pipelines import export as exporting
 from pipelines.chain import compose
 from pipelines.evaluate import evaluate
 from pipelines.export import export
@@ -77,6 +81,42 @@ def test_the_specification_says_where_the_weights_come_from(run_dir: Path, tmp_p
     assert (folder / "config.yaml").read_text() == (run_dir / "config.yaml").read_text()
     record = json.loads((run_dir / "artifact.json").read_text())
     assert record["reference"] == f"demo_segmenter@{folder.name}"
+
+
+def test_an_artifact_is_of_the_data_it_was_trained_on(run_dir: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    config = (run / "config.yaml").read_text()
+    shards = Path(shutil.copytree(run_dir.parent / "shards", tmp_path / "shards"))
+    (run / "config.yaml").write_text(config.replace(str(run_dir.parent / "shards"), str(shards)))
+    manifest = ShardManifest.load(shards)
+    assert load_artifact(_export(run, tmp_path / "registry")).spec.provenance.git_commit
+    other = manifest.model_copy(update={"name": "other", "licenses": ("MIT",)})
+    other.save(shards)  # Prepared again after the training.
+    with pytest.raises(ValueError, match=f"trained on {manifest.name} with the manifest"):
+        _export(run, tmp_path / "registry")
+    # Continued on the other data: the weights are of both.
+    checkpoint = str(run / "checkpoints/last.ckpt")
+    record_origin(run, other, git_commit=None, ckpt_path=checkpoint)
+    provenance = load_artifact(_export(run, tmp_path / "registry")).spec.provenance
+    assert provenance.licenses == ("CC0-1.0", "MIT")
+    assert (provenance.data_name, provenance.data_manifest_digest) == ("other", other.digest)
+    (run / "origin.json").unlink()
+    with pytest.raises(ValueError, match=r"origin\.json is missing"):
+        _export(run, tmp_path / "registry")
+
+
+@pytest.mark.parametrize("pipeline", ["export", "bundle"])
+def test_a_folder_that_cannot_be_written_is_named_without_a_traceback(
+    run_dir: Path, tmp_path: Path, pipeline: str
+) -> None:
+    (tmp_path / "file").touch()
+    parts = [f"{kind}={kind}@1" for kind in ("denoiser", "segmenter", "upscaler")]
+    main, settings = {
+        "export": (exporting.main, [f"run_dir={run_dir}", f"registry={tmp_path}/file/x"]),
+        "bundle": (bundling.main, [*parts, f"out_dir={tmp_path}/file/x"]),
+    }[pipeline]
+    with pytest.raises(SystemExit, match=rf"^{pipeline}: .*Not a directory.*file"):
+        main(compose(pipeline, settings))
 
 
 def test_an_artifact_evaluates_like_its_run(run_dir: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from neural_photo_editor.api.envelope import FILE_FIELDS, Reply, parse_row
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.image_opening import ImageLimits
 from neural_photo_editor.api.schema import Request
-from serve.gateway.forms import check_images
+from serve.gateway.forms import check_images, check_json_size
 
 MODEL = "neural_photo_editor"
 
@@ -121,6 +121,7 @@ def read_infer_request(body: bytes, *, limits: ImageLimits) -> tuple[Request, In
         RequestError: 400 not as the protocol has it, an unknown input or output, another datatype
             or shape; 413, 415 or 422 as for the operations themselves.
     """
+    check_json_size(body)
     try:
         infer = InferRequest.model_validate_json(body)
     except ValidationError as error:

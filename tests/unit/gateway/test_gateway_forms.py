@@ -12,7 +12,8 @@ from neural_photo_editor.api.envelope import to_form
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.image_opening import ImageLimits
 from neural_photo_editor.api.schema import REGION_NAMES, EditRequest, Request
-from serve.gateway.forms import MAX_PARTS, parse_request
+from serve.gateway.forms import MAX_JSON_MARKS, MAX_PARTS, parse_request
+from serve.gateway.kserve_tensors import read_infer_request
 from tests.unit.gateway.small_gateway import MASK, PHOTO
 
 LIMITS = ImageLimits()
@@ -96,3 +97,16 @@ def test_documents_of_any_values_raise_nothing_else(document: dict[str, object])
     with pytest.raises(RequestError) as refusal:
         parse("edit", json.dumps(document).encode(), "application/json")
     assert refusal.value.status in (413, 415, 422)
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "0", '{"a": []}'])
+def test_documents_of_many_values_are_not_parsed(value: str) -> None:
+    many = ", ".join([value] * (MAX_JSON_MARKS + 1))
+    # It is no JSON, and told to be too long: nothing has parsed it.
+    body = f'{{"regions": [{many}'.encode()
+    with pytest.raises(RequestError, match="too many values") as refusal:
+        parse("edit", body, "application/json")
+    assert refusal.value.status == 400
+    with pytest.raises(RequestError, match="too many values") as refusal:
+        read_infer_request(body, limits=LIMITS)
+    assert refusal.value.status == 400

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from neural_photo_editor.api.codec import DecodedPhoto, ImageFormat
@@ -83,6 +84,9 @@ def run_batched_stage(
     """Run a stage on the jobs that are still wanted and have no error yet.
 
     What goes wrong becomes the jobs' error.
+
+    Raises:
+        torch.AcceleratorError: the device is lost (see :func:`is_device_lost`).
     """
     jobs = [job for job in jobs if job.error is None and still_wanted(job)]
     if not jobs:
@@ -93,7 +97,9 @@ def run_batched_stage(
         stage(jobs)
     except RequestError as refusal:
         error = refusal
-    except Exception:
+    except Exception as failure:
+        if is_device_lost(failure):
+            raise
         # The sender gets no internals; the log gets everything.
         logger.exception("stage %s failed for %d request(s)", name, len(jobs))
         error = internal_error()
@@ -104,6 +110,11 @@ def run_batched_stage(
         job.error = job.error or error
         job.timings_ms[name] = elapsed_ms
         job.networks_ms += network_ms
+
+
+def is_device_lost(error: Exception) -> bool:
+    """Tell whether no work on the accelerator can succeed any more in this process."""
+    return isinstance(error, torch.AcceleratorError) and "out of memory" not in str(error)
 
 
 def still_wanted(job: Job) -> bool:

@@ -1,6 +1,7 @@
 """The edit pipeline as the outside sees it: requests with deadlines that can be canceled, whose
 progress can be watched, and of which metrics are kept."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from neural_photo_editor.api.errors import RequestError, internal_error
 from neural_photo_editor.api.schema import Request, Result
 from neural_photo_editor.api.signing import public_key_info
 from neural_photo_editor.common.log import get_logger
+from neural_photo_editor.editing.jobs import is_device_lost
 from neural_photo_editor.editing.pipeline import EditPipeline
 from neural_photo_editor.editing.progress import EditProgress, canceled_error
 from neural_photo_editor.serving.control_server import ControlServer
@@ -22,6 +24,9 @@ from neural_photo_editor.serving.worker_metrics import WorkerMetrics
 
 PREVIEW_INTERVAL_S = 0.125
 """A job shows a step at most this often."""
+
+DEVICE_LOST = 70
+"""The process's exit status where the accelerator is lost."""
 
 _SAVED_BY_STATUS = {409: "canceled", 504: "deadline"}
 
@@ -88,7 +93,8 @@ class EditWorker:
         """Answer the good requests together, or if that fails, each alone.
 
         A request that is canceled, or whose deadline passes, is given up at its next step and
-        answered with a RequestError of status 409 or 504.
+        answered with a RequestError of status 409 or 504. Where the accelerator is lost the
+        process ends: whoever started it starts another, which has a sound one.
 
         Args:
             requests: each a request, or the reason why it is none, which is its answer.
@@ -143,11 +149,17 @@ class EditWorker:
             return internal_error()
 
     def _run(self, batch: "Sequence[_Job]") -> list[Result | RequestError]:
-        return self.pipeline.run(
-            [job.request for job in batch],
-            lambda position, progress: self._tell(batch[position], progress),
-            check=lambda position: self._check(batch[position].ticket),
-        )
+        try:
+            return self.pipeline.run(
+                [job.request for job in batch],
+                lambda position, progress: self._tell(batch[position], progress),
+                check=lambda position: self._check(batch[position].ticket),
+            )
+        except Exception as error:
+            if is_device_lost(error):
+                logger.exception("the accelerator is lost; this process ends")
+                os._exit(DEVICE_LOST)  # What else would run at the end could wait for the device.
+            raise
 
     def _check(self, ticket: Ticket) -> None:
         if ticket.job_id is not None and self.jobs.is_canceled(ticket.job_id):

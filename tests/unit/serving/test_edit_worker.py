@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor
 from neural_photo_editor.api.errors import RequestError, internal_error
 from neural_photo_editor.api.schema import EditResult, SegmentRequest, UpscaleRequest
 from neural_photo_editor.editing.pipeline import EditPipeline
-from neural_photo_editor.serving.edit_worker import EditWorker
+from neural_photo_editor.serving.edit_worker import DEVICE_LOST, EditWorker
 from neural_photo_editor.serving.options import ControlAddress
 from neural_photo_editor.serving.ticket import Ticket
 from tests.unit.editing.tiny_pipeline import TowardsPaint, edit_request, make_photo, make_pipeline
@@ -159,6 +161,36 @@ def test_metrics_tell_what_was_done() -> None:
     for answer in answers[:3]:
         assert isinstance(answer, EditResult)
         assert answer.metadata.timings_ms["queue"] == pytest.approx(200.0, abs=0.01)
+
+
+class Failing(TowardsPaint):
+    """Fails as CUDA does."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        raise torch.AcceleratorError(self.text)
+
+
+def fail_with(text: str) -> RequestError:
+    """Answer an edit whose denoiser fails; called in a process of its own, too."""
+    worker = worker_of(make_pipeline(denoiser=Failing(text)))
+    (answer,) = worker.answer(edits()[:1], [Ticket()])
+    assert isinstance(answer, RequestError)
+    return answer
+
+
+def test_a_worker_without_a_sound_device_ends() -> None:
+    code = f"from {__name__} import fail_with; fail_with('CUDA error: unspecified launch failure')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == DEVICE_LOST, done.stderr
+    assert "the accelerator is lost" in done.stderr
+
+
+def test_a_worker_without_memory_goes_on() -> None:
+    assert fail_with("CUDA error: out of memory").status == 500
 
 
 def test_a_clock_that_differs_makes_no_negative_wait() -> None:

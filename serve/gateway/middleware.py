@@ -72,8 +72,9 @@ class RequestMiddleware:
 
         try:
             given = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
-            with self._tracing.request("request", given):
+            with self._tracing.request("request", given) as note_status:
                 await self._app(scope, receive, send_noting)
+                note_status(record.status or status)
         except Exception:
             logger.exception("a request failed")
             if status != CLIENT_GONE:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Final, Protocol
@@ -23,8 +23,14 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Tracing(Protocol):
-    def request(self, name: str, traceparent: str | None) -> AbstractContextManager[None]:
-        """Open the span of a whole request, below the caller's where it names one."""
+    def request(
+        self, name: str, traceparent: str | None
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Open the span of a whole request, below the caller's where it names one.
+
+        Returns:
+            a context manager; what it enters takes the HTTP status of the answer.
+        """
 
     def span(self, name: str) -> AbstractContextManager[None]:
         """Open a span below the current one."""
@@ -43,10 +49,14 @@ class NoTracing:
         self._given: ContextVar[str | None] = ContextVar("traceparent", default=None)
 
     @contextmanager
-    def request(self, name: str, traceparent: str | None) -> Iterator[None]:  # noqa: ARG002
+    def request(
+        self,
+        name: str,  # noqa: ARG002
+        traceparent: str | None,
+    ) -> Iterator[Callable[[int], None]]:
         token = self._given.set(clean_traceparent(traceparent))
         try:
-            yield
+            yield lambda status: None  # noqa: ARG005
         finally:
             self._given.reset(token)
 

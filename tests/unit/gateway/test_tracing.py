@@ -3,14 +3,14 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from serve.gateway.tracing import NoTracing, Tracing, clean_traceparent, create_tracing
 from tests.unit.gateway.small_backend import SmallBackend
@@ -57,13 +57,21 @@ def collector() -> Iterator[Collector]:
     made.server.server_close()
 
 
-def headers_at_the_backend(folder: Path, tracing: Tracing, given: str | None) -> dict[str, str]:
+def headers_at_the_backend(
+    folder: Path,
+    tracing: Tracing,
+    given: str | None,
+    *,
+    plan: Sequence[str] = (),
+    status: int = 200,
+) -> dict[str, str]:
     async def run() -> dict[str, str]:
         with SmallBackend() as backend:
-            async with small_gateway(folder, backend, tracing=tracing) as gateway:
+            backend.plan.extend(plan)
+            async with small_gateway(folder, backend, tracing=tracing, max_attempts=1) as gateway:
                 headers = {"traceparent": given} if given else {}
                 reply = await gateway.client.post("/v1/edit", files=FILES, headers=headers)
-                assert reply.status_code == 200
+                assert reply.status_code == status
             return backend.headers[0]
 
     return asyncio.run(run())
@@ -83,6 +91,30 @@ def test_spans_of_a_request(
     assert spans["backend"].parent_span_id == spans["request"].span_id
     # The worker's own spans would be below the backend's.
     assert headers["traceparent"] == f"00-{TRACE}-{spans['backend'].span_id.hex()}-01"
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        ("refuse", 422, Status.STATUS_CODE_UNSET),
+        ("worker_died", 500, Status.STATUS_CODE_ERROR),
+    ],
+)
+def test_spans_of_failures_have_no_text(
+    tmp_path: Path,
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: str,
+    status: int,
+    code: int,
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    tracing = create_tracing()
+    headers_at_the_backend(tmp_path, tracing, None, plan=[failure], status=status)
+    tracing.close()
+    told = {span.name: (span.status.code, span.status.message) for span in collector.spans}
+    assert told == {"request": (code, ""), "backend": (code, "")}
+    assert not any(span.events for span in collector.spans)
 
 
 def test_without_a_collector_the_callers_id_is_handed_on(

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,15 @@ from neural_photo_editor.artifacts.digests import SUMS_NAME, parse_sums, verify_
 from neural_photo_editor.artifacts.store import MAX_SMALL_BYTES, StoreError, bounded, numbers
 from neural_photo_editor.common.fingerprint import sha256_bytes
 from neural_photo_editor.common.log import get_logger
+
+KEPT_COPIES = 8
+"""In the cache, beside what was used a short time ago."""
+
+IN_USE_S = 3600.0
+"""Nobody reads a copy for longer after asking for it."""
+
+ABANDONED_S = 24 * 3600.0
+"""A writer that has been silent for so long is dead."""
 
 _log = get_logger(__name__)
 
@@ -93,6 +102,7 @@ class ObjectStore:
         content = self.read(f"{folder}/{SUMS_NAME}")
         cached = self.cache / sha256_bytes(content) / str(version)
         if cached.is_dir():
+            os.utime(cached.parent)
             try:
                 verify_sums(cached)
                 return cached
@@ -158,6 +168,21 @@ class ObjectStore:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise  # Otherwise another process was faster.
+        os.utime(cached.parent)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Delete copies that were not used of late, and what writers that died have left."""
+        changed_s: dict[Path, float] = {}
+        for path in self.cache.iterdir():
+            with suppress(FileNotFoundError):  # Others tidy, too.
+                changed_s[path] = path.stat().st_mtime
+        staged = {path for path in changed_s if path.name.startswith(".staging-")}
+        oldest = sorted(changed_s.keys() - staged, key=changed_s.__getitem__)[:-KEPT_COPIES]
+        for paths, age_s in ((oldest, IN_USE_S), (staged, ABANDONED_S)):
+            for path in paths:
+                if changed_s[path] < time.time() - age_s:
+                    shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
     def _explained(self, path: str) -> Iterator[None]:

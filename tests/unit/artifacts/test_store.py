@@ -1,6 +1,7 @@
 """What a registry in an object store does beyond one in a folder."""
 
 import os
+import time
 from pathlib import Path
 
 import fsspec
@@ -9,6 +10,7 @@ import pytest
 from neural_photo_editor.artifacts import object_store
 from neural_photo_editor.artifacts import store as stores
 from neural_photo_editor.artifacts.digests import write_sums
+from neural_photo_editor.artifacts.object_store import KEPT_COPIES
 from neural_photo_editor.artifacts.open_store import open_store
 from neural_photo_editor.artifacts.registry import (
     list_versions,
@@ -81,6 +83,29 @@ def test_a_copy_is_read_from_the_cache_until_it_is_damaged(
     assert (resolve(registry, "ddpm@1") / "file").read_text() == "a"
     os.mkfifo(folder / "more")
     assert not (resolve(registry, "ddpm@1") / "more").exists()
+
+
+def test_the_cache_keeps_what_was_used_last_and_nothing_of_dead_writers(
+    registry: str, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache" / "neural_photo_editor" / "registry"
+    two_days_ago = time.time() - 48 * 3600
+    for number in range(1, KEPT_COPIES + 3):
+        _publish(registry, str(number))
+        os.utime(resolve(registry, f"ddpm@{number}").parent, (two_days_ago, two_days_ago + number))
+    dead, alive = staging_folder(registry), staging_folder(registry)
+    os.utime(dead, (two_days_ago, two_days_ago))
+    first = resolve(registry, "ddpm@3")  # The oldest of all, but used just now.
+    _publish(registry, "one more")
+    assert len([path for path in cache.iterdir() if path != alive]) == KEPT_COPIES
+    assert first.is_dir()
+    assert alive.is_dir()
+    assert not dead.exists()
+    # What is in use stays, however much there is of it.
+    for number in range(1, KEPT_COPIES + 3):
+        resolve(registry, f"ddpm@{number}")
+    assert len([path for path in cache.iterdir() if path != alive]) == KEPT_COPIES + 3
+    assert (resolve(registry, "ddpm@1") / "file").read_text() == "1"
 
 
 @pytest.mark.parametrize("file", ["file", "SHA256SUMS"])

@@ -15,6 +15,7 @@ from neural_photo_editor.api.schema import (
     EditRequest,
     EditResult,
     Request,
+    Result,
     SegmentRequest,
     UpscaleRequest,
 )
@@ -64,19 +65,19 @@ def read_request(operation: str, data: bytes, *, limits: ImageLimits) -> Request
 
 def write_response(operation: str, reply: Reply) -> bytes:
     """Turn a worker's answer into the operation's response."""
-    headers = {name.lower(): value for name, value in reply.headers.items()}
-    result = read_result(operation, headers, reply.body)
-    metadata = result.metadata.model_dump_json()
+    result = _read(operation, reply)
     if isinstance(result, EditResult):
-        return _edit_response(result, metadata).SerializeToString()
+        return _edit_response(result).SerializeToString()
     kind = editor_pb2.SegmentResponse if operation == "segment" else editor_pb2.UpscaleResponse
+    metadata = result.metadata.model_dump_json()
     return kind(image=result.image, metadata_json=metadata).SerializeToString()
 
 
 def result_event(reply: Reply) -> bytes:
     """Turn a worker's answer into the last event of a stream."""
-    response = editor_pb2.EditResponse.FromString(write_response("edit", reply))
-    return editor_pb2.EditEvent(result=response).SerializeToString()
+    result = _read("edit", reply)
+    assert isinstance(result, EditResult)
+    return editor_pb2.EditEvent(result=_edit_response(result)).SerializeToString()
 
 
 def progress_event(event: Mapping[str, Any]) -> bytes:
@@ -89,9 +90,14 @@ def progress_event(event: Mapping[str, Any]) -> bytes:
     return editor_pb2.EditEvent(progress=progress).SerializeToString()
 
 
-def _edit_response(result: EditResult, metadata: str) -> editor_pb2.EditResponse:
+def _read(operation: str, reply: Reply) -> Result:
+    headers = {name.lower(): value for name, value in reply.headers.items()}
+    return read_result(operation, headers, reply.body)
+
+
+def _edit_response(result: EditResult) -> editor_pb2.EditResponse:
     return editor_pb2.EditResponse(
         images=result.images,
-        metadata_json=metadata,
+        metadata_json=result.metadata.model_dump_json(),
         receipts_json=[canonical_json(receipt).decode() for receipt in result.receipts],
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from neural_photo_editor.api.errors import RequestError
+from neural_photo_editor.api.image_segments import has_too_many_segments
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MAX_TEXT_BYTES = 1 << 20  # of a PNG's text, unpacked; a few KB is usual
@@ -130,6 +131,10 @@ def _check_bytes(data: bytes, *, field: str, limits: ImageLimits) -> None:
             f"the JPEG has more than {_MAX_JPEG_SCANS} scans",
             field=field,
             remedy=_SAVE_AGAIN,
+        )
+    if has_too_many_segments(data):
+        raise RequestError(
+            422, "the file consists of too many segments", field=field, remedy=_SAVE_AGAIN
         )
 
 

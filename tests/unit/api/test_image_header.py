@@ -1,6 +1,8 @@
 """Checking a file's header says what opening it would say, without decoding a pixel."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -22,6 +24,64 @@ def saved(format: str, **options: object) -> bytes:
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_good_files_have_their_size(format: str) -> None:
     assert check_image_header(saved(format), field="photo") == (60, 40)
+
+
+def jpeg_with(inserted: bytes) -> bytes:
+    whole = saved("JPEG")
+    return whole[:2] + inserted + whole[2:]
+
+
+def segment(marker: int, data: bytes) -> bytes:
+    return struct.pack(">HH", marker, len(data) + 2) + data
+
+
+def png_with(inserted: bytes, at: int = 33) -> bytes:
+    """Insert behind a PNG's first chunk, or elsewhere."""
+    whole = saved("PNG")
+    return whole[:at] + inserted + whole[at:]
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    checksum = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+
+RESOURCES = b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 5000
+CROWDED = {
+    "empty APP2": jpeg_with(segment(0xFFE2, b"") * 300),
+    "comments": jpeg_with(segment(0xFFFE, b"x") * 300),
+    "quantization tables": jpeg_with(segment(0xFFDB, bytes([0, *[1] * 64])) * 70),
+    "padding": jpeg_with(b"\xff" * 100),
+    "junk": jpeg_with(segment(0xFFFE, b"x") + b"\0" * 100),
+    "escaped junk": jpeg_with(b"\xff\0" * 100),
+    "markers without data": jpeg_with(b"\xff\xf0" * 100),
+    "Photoshop's resources": jpeg_with(segment(0xFFED, RESOURCES) * 3),
+    "unknown chunks": png_with(chunk(b"teSt") * 300),
+    "unknown chunks at the end": png_with(chunk(b"teSt") * 300, at=-12),
+    "empty pixel chunks": png_with(chunk(b"IDAT") * 2**14),
+}
+
+
+@pytest.mark.parametrize("name", CROWDED)
+def test_files_of_very_many_pieces_are_refused(name: str) -> None:
+    with pytest.raises(RequestError, match="too many segments") as refusal:
+        check_image_header(CROWDED[name], field="photo")
+    assert refusal.value.status == 422
+
+
+GENEROUS = {
+    "a profile in 255 segments": jpeg_with(segment(0xFFE2, b"ICC_PROFILE\0" + b"x" * 99) * 255),
+    "a little padding": jpeg_with(b"\xff" * 9),
+    "zeros behind the end": saved("PNG") + bytes(9000),
+    "many pixel chunks": png_with(chunk(b"IDAT") * 8000, at=-12),
+}
+
+
+@pytest.mark.parametrize("name", GENEROUS)
+def test_files_of_many_pieces_are_opened(name: str) -> None:
+    assert check_image_header(GENEROUS[name], field="photo") == (60, 40)
+    with open_image(GENEROUS[name], field="photo") as image:
+        assert image.size == (60, 40)
 
 
 BAD = {

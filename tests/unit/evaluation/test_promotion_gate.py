@@ -45,6 +45,7 @@ RULES = GateRules(
         # Time has a test of its own: this machine may be busy.
         "seconds": 1000.0,
     },
+    caps={"paint_difference": 8.0},
     bounds={"paint_difference": 22.5},
 )
 
@@ -261,6 +262,7 @@ def test_the_page_needs_nothing_but_itself_and_says_the_verdict_in_words(
         assert text in page
     page = write_gate_report(*same).read_text()
     assert "Promotion gate: passed" in page
+    assert "distance from the paint, CIEDE2000, each edit: largest worsening" in page
     assert "✗" not in page
 
 

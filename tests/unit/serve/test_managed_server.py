@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,7 @@ import pytest
 from serve.deployment import Desired
 from serve.managed_server import ManagedServer
 from serve.sources import Fetched, Source
+from serve.torchserve_process import TorchServeProcess
 
 
 class FailingSource:
@@ -132,17 +134,22 @@ def test_an_archive_that_comes_after_the_end_does_not_stay(tmp_path: Path) -> No
     assert [*tmp_path.rglob("*.mar")] == []
 
 
+def started(server: ManagedServer) -> psutil.Process:
+    """Return the Java process, a moment after its start."""
+
+    def is_starting() -> bool:
+        server.tend()
+        return server.phase == "starting"
+
+    until(is_starting)
+    return psutil.Process(server.to_json()["pid"])
+
+
 def test_a_server_that_is_slow_to_end_is_not_waited_for(tmp_path: Path) -> None:
     source = SlowSource()
     source.go_on.set()
     with server_of(source, tmp_path) as server:
-
-        def is_starting() -> bool:
-            server.tend()
-            return server.phase == "starting"
-
-        until(is_starting)
-        java = psutil.Process(server.to_json()["pid"])
+        java = started(server)
         java.suspend()
         try:
             server.stop()
@@ -152,3 +159,24 @@ def test_a_server_that_is_slow_to_end_is_not_waited_for(tmp_path: Path) -> None:
         until(lambda: server.stopped)
     assert not java.is_running()
     assert [*tmp_path.rglob("*.mar")] == []
+
+
+def test_a_server_that_failed_is_not_waited_for_and_not_started_before_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = partial(TorchServeProcess, ready_timeout_s=0.0)
+    monkeypatch.setattr("serve.managed_server.TorchServeProcess", impatient)
+    monkeypatch.setattr("serve.managed_server._MAX_WAIT_S", 0.0)
+    source = SlowSource()
+    source.go_on.set()
+    with server_of(source, tmp_path) as server:
+        java = started(server)
+        java.suspend()
+        try:
+            for _ in range(3):
+                server.tend()
+                assert (server.phase, server.broken, java.is_running()) == ("down", True, True)
+        finally:
+            java.resume()
+        assert started(server).pid != java.pid
+        assert not java.is_running()

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from neural_photo_editor.api.errors import RequestError
-
-OPERATIONS = frozenset({"edit", "segment", "upscale"})
+from neural_photo_editor.api.key_file import OPERATIONS
 
 
 @dataclass(frozen=True)
@@ -23,16 +22,12 @@ class Principal:
     allows: frozenset[str]
 
 
-ANONYMOUS = Principal("anonymous", OPERATIONS)
+ANONYMOUS = Principal("anonymous", frozenset(OPERATIONS))
 
 
 class Authenticator(Protocol):
-    def authenticate(self, secret: str | None, *, address: str | None = None) -> Principal:
-        """Return whose secret this is; raises RequestError 401, or 429 after too many of them.
-
-        Args:
-            address: whom failures are counted for; None: nobody.
-        """
+    def authenticate(self, secret: str | None) -> Principal:
+        """Return whose secret this is; raises RequestError 401."""
 
 
 class Limiter(Protocol):
@@ -46,12 +41,7 @@ class Limiter(Protocol):
 class NoKeys:
     """Stands in for a key store: everybody is anonymous and may do everything."""
 
-    def authenticate(
-        self,
-        secret: str | None,  # noqa: ARG002
-        *,
-        address: str | None = None,  # noqa: ARG002
-    ) -> Principal:
+    def authenticate(self, secret: str | None) -> Principal:  # noqa: ARG002
         return ANONYMOUS
 
 

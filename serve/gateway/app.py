@@ -36,10 +36,11 @@ def create_app(settings: GatewaySettings, service: EditService) -> FastAPI:
         version="1",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # redirects would name the host that the client claims
         telemetry=NO_TELEMETRY,
     )
     uploads = Uploads(settings, service.metrics)
-    callers = Callers(service, settings.trusted_proxies)
+    callers = Callers(service)
     app.include_router(edit_router(service, callers, uploads, settings))
     app.include_router(kserve_router(service, callers, uploads, settings))
     app.include_router(health_router(service, callers, settings))

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
 
 import grpc
 
@@ -15,7 +14,6 @@ from neural_photo_editor.api.envelope import Reply
 from neural_photo_editor.api.errors import RequestError, internal_error
 from neural_photo_editor.api.image_opening import ImageLimits
 from serve.gateway.access import secret_from
-from serve.gateway.attempts import caller_address
 from serve.gateway.forwarding import BUNDLE_HEADER, CHANNEL_HEADER, REQUEST_ID_HEADER, OnProgress
 from serve.gateway.grpc_messages import (
     progress_event,
@@ -101,11 +99,7 @@ class EditorService:
         record: RequestRecord,
         on_progress: OnProgress | None,
     ) -> Reply:
-        metadata = _metadata_of(context)
-        address = caller_address(
-            _peer_of(context), metadata.get("x-forwarded-for"), self._settings.trusted_proxies
-        )
-        principal = self._service.authenticate(secret_from(metadata), address=address)
+        principal = self._service.authenticate(secret_from(_metadata_of(context)))
         record.key_id = principal.key_id
         record.held.enter_context(self._service.admit(principal, record.operation))
         async with self._message(messages, record) as data:
@@ -205,9 +199,3 @@ def _metadata_of(context: Context) -> dict[str, str]:
         if isinstance(value, str):
             found[name] = f"{found[name]},{value}" if name in found else value
     return found
-
-
-def _peer_of(context: Context) -> str | None:
-    """Return the IP address in a peer such as ``ipv4:192.0.2.1:50051`` or ``ipv6:%5B::1%5D:1``."""
-    kind, _, rest = unquote(context.peer()).partition(":")
-    return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else None

@@ -54,7 +54,7 @@ def health_router(service: EditService, callers: Callers, settings: GatewaySetti
         "/v1/info",
         tags=["images"],
         operation_id="info",
-        responses={200: {"model": Info}, **problem_responses(401, 429)},
+        responses={200: {"model": Info}, **problem_responses(401)},
     )
     async def info(request: Request) -> JSONResponse:
         """Tell limits, regions, bundles and what a request that is silent gets."""

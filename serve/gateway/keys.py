@@ -8,7 +8,6 @@ from pathlib import Path
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.key_file import ApiKey, create_key, key_id_of, read_keys
 from serve.gateway.access import Principal
-from serve.gateway.attempts import FailedAttempts
 
 logger = logging.getLogger(__name__)
 
@@ -24,19 +23,11 @@ class KeyStore:
 
     Args:
         path: the file of keys.
-        attempts: limits failures by address.
         clock: tells the time, for expiry.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        attempts: FailedAttempts | None = None,
-        clock: Callable[[], datetime] = utc_now,
-    ) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._path = path
-        self._attempts = FailedAttempts() if attempts is None else attempts
         self._clock = clock
         self._keys: dict[str, ApiKey] = {}
         self._seen: tuple[int, int, int] | None = None
@@ -49,34 +40,26 @@ class KeyStore:
         """Return what is known of a key, whether it works or not."""
         return self._keys.get(key_id)
 
-    def authenticate(self, secret: str | None, *, address: str | None = None) -> Principal:
+    def authenticate(self, secret: str | None) -> Principal:
         """Return whose secret this is.
 
         Args:
             secret: a key's whole text.
-            address: where it came from, to limit failures; None does not.
 
         Raises:
             RequestError: 401, in the same words whether a key is missing, unknown or wrong; only
-                who has the right secret learns that it is expired or revoked. 429 for too many.
+                who has the right secret learns that it is expired or revoked.
         """
         self._refresh()
-        try:
-            return self._authenticate(secret or "")
-        except RequestError:
-            if address is not None:
-                self._attempts.note(address)
-            raise
-
-    def _authenticate(self, text: str) -> Principal:
+        text = secret or ""
         now = self._clock()
         key = self._keys.get(key_id_of(text) or "", self._nobody)
-        secret = key.secret_of(text)
-        if secret is None:
+        known = key.secret_of(text)
+        if known is None:
             raise _refusal("this needs a valid API key", _HOW_TO_SEND)
         if key.state(now) != "active":
             raise _refusal(f"this API key is {key.state(now)}", "ask the operator for a new one")
-        if secret.expires is not None and secret.expires <= now:
+        if known.expires is not None and known.expires <= now:
             raise _refusal("this API key was replaced", "send the one that replaced it")
         return Principal(key.id, frozenset(key.allows))
 

@@ -118,6 +118,7 @@ class InferEndpoint:
         record.held.enter_context(self._service.admit(principal, operation))
         async with self._uploads.body(request) as body:
             parsed, infer = await asyncio.to_thread(read_infer_request, body, limits=self._limits)
+        del body  # The parsed request, which waits for its answer, has copies.
         record.operation = operation_of(parsed)
         reply = await while_connected(
             request,
@@ -149,9 +150,7 @@ def kserve_router(
         openapi_extra=_BODY,
     )
 
-    @router.get(
-        f"/models/{MODEL}", operation_id="model_metadata", responses=problem_responses(401, 429)
-    )
+    @router.get(f"/models/{MODEL}", operation_id="model_metadata", responses=problem_responses(401))
     async def model_metadata(request: Request) -> ModelMetadata:
         """Tell the model's inputs, outputs and versions."""
         record_of(request).operation = "info"

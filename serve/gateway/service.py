@@ -111,9 +111,9 @@ class EditService:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def authenticate(self, secret: str | None, *, address: str | None = None) -> Principal:
-        """Return whose key this is; raises RequestError 401, or 429 after many from an address."""
-        return self._keys.authenticate(secret, address=address)
+    def authenticate(self, secret: str | None) -> Principal:
+        """Return whose key this is; raises RequestError 401."""
+        return self._keys.authenticate(secret)
 
     def admit(self, principal: Principal, operation: str) -> AbstractContextManager[None]:
         """Check, before anything large is read or decoded, that a request may be sent.

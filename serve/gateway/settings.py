@@ -1,6 +1,5 @@
 """The gateway's settings: one YAML file, checked once at the start. Secrets are not among them."""
 
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Count = Annotated[int, Field(ge=1)]
-Network = IPv4Network | IPv6Network
 
 DEFAULT_FILE = Path(__file__).resolve().parent / "gateway.yaml"
 
@@ -34,7 +32,6 @@ class GatewaySettings(BaseModel):
 
     # Callers.
     cors_origins: tuple[str, ...] = ()
-    trusted_proxies: tuple[Network, ...] = ()
 
     # Time.
     request_timeout_s: Seconds = 120.0

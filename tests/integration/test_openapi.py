@@ -15,7 +15,7 @@ import pytest
 
 from neural_photo_editor.api.errors import RequestError
 from serve.gateway import documentation, edits, health
-from serve.gateway.access import OPERATIONS, Principal
+from serve.gateway.access import ANONYMOUS, Principal
 from tests.unit.gateway.small_backend import SmallBackend
 from tests.unit.gateway.small_gateway import small_gateway
 
@@ -26,10 +26,10 @@ FORMATS = Path(__file__).with_name("openapi_formats.py")
 
 
 class OneKey:
-    def authenticate(self, secret: str | None, *, address: str | None = None) -> Principal:
+    def authenticate(self, secret: str | None) -> Principal:
         if secret != KEY:
             raise RequestError(401, "no", field=None, remedy="send a key")
-        return Principal("k1", OPERATIONS)
+        return Principal("k1", ANONYMOUS.allows)
 
 
 @contextmanager

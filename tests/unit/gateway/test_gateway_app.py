@@ -164,7 +164,7 @@ def test_a_bug_is_a_problem_document_without_details(
 class OneKey:
     """Knows one key, which may only segment."""
 
-    def authenticate(self, secret: str | None, *, address: str | None = None) -> Principal:
+    def authenticate(self, secret: str | None) -> Principal:
         if secret != "npe_right":
             raise RequestError(401, "no", field=None, remedy="send a key")
         return Principal("k1", frozenset({"segment"}))

@@ -37,7 +37,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 class OneKey:
-    def authenticate(self, secret: str | None, *, address: str | None = None) -> Principal:
+    def authenticate(self, secret: str | None) -> Principal:
         if secret != "npe_topsecret":
             raise RequestError(401, "no", field=None, remedy="send a key")
         return Principal("k7", frozenset({"edit"}))

@@ -9,7 +9,6 @@ from neural_photo_editor.api import key_file
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.key_file import ApiKey, changed_keys, create_key, rotate_key
 from serve.gateway.access import Principal
-from serve.gateway.attempts import FailedAttempts
 from serve.gateway.keys import KeyStore
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -177,17 +176,3 @@ def test_every_text_is_compared_in_constant_time_even_of_unknown_ids(
     ):
         refusal(keys, wrong)
     assert compared == [(64, 64)] * 7
-
-
-def test_failures_are_counted_by_address_but_never_stand_in_a_valid_keys_way(path: Path) -> None:
-    key, text = create_key("a", now=NOW)
-    store(path, key)
-    keys = KeyStore(path, attempts=FailedAttempts(clock_ns=lambda: 0), clock=Clock())
-    statuses = []
-    for _ in range(30):
-        with pytest.raises(RequestError) as caught:
-            keys.authenticate("npe_", address="192.0.2.1")
-        statuses.append(int(caught.value.status))
-    assert statuses == [401] * 20 + [429] * 10
-    assert keys.authenticate(text, address="192.0.2.1").key_id == key.id
-    refusal(keys, "npe_")  # without an address nobody is counted

@@ -177,7 +177,7 @@ def test_bodies_that_are_none_are_refused(tmp_path: Path, body: bytes) -> None:
 class OneKey:
     """Knows one key, which may only segment."""
 
-    def authenticate(self, secret: str | None, *, address: str | None = None) -> Principal:
+    def authenticate(self, secret: str | None) -> Principal:
         if secret != "npe_right":
             raise RequestError(401, "no", field=None, remedy="send a key")
         return Principal("k1", frozenset({"segment"}))

@@ -59,6 +59,7 @@ class EditEndpoint:
                 content_type=request.headers["content-type"],
                 limits=self._limits,
             )
+        del body  # The parsed request, which waits for its answer, has copies.
         if isinstance(parsed, schema.EditRequest) and _wants_events(request):
             return await self._stream(parsed, principal, record)
         reply = await while_connected(

@@ -11,7 +11,7 @@ from serve.gateway.tracing import NO_TELEMETRY
 
 def create_internal_app(pool: BackendPool, metrics: GatewayMetrics) -> FastAPI:
     """Build the application that monitoring and operators ask."""
-    app = FastAPI(openapi_url=None, telemetry=NO_TELEMETRY)
+    app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
     install_error_handlers(app)
 
     @app.get("/metrics")

@@ -38,7 +38,7 @@ class LingeringMiddleware:
         async def send_first(message: Message) -> None:
             nonlocal unread
             if not unread:
-                await send(message)
+                await _send_to_the_end(send, message)
             elif message["type"] == "http.response.start":
                 too_slow = message["status"] == HTTPStatus.REQUEST_TIMEOUT
                 if too_slow or not _is_small(Headers(scope=scope)):
@@ -55,6 +55,15 @@ class LingeringMiddleware:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         await self._app(scope, receive_noting, send_first)
+
+
+async def _send_to_the_end(send: Send, message: Message) -> None:
+    """Send; a large answer's request goes on, and counts, until the client has taken most of it."""
+    if message["type"] == "http.response.body" and not message.get("more_body", False):
+        # The server waits for the client before it sends what follows.
+        await send({**message, "more_body": True})
+        message = {"type": "http.response.body", "body": b"", "more_body": False}
+    await send(message)
 
 
 async def _discard(receive: Receive) -> None:

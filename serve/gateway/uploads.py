@@ -56,7 +56,9 @@ class Uploads:
                 if self._held_bytes > self._settings.max_upload_bytes_total:
                     raise self._no_memory()
                 chunks.append(chunk)
-            yield b"".join(chunks)
+            whole = b"".join(chunks)
+            chunks.clear()
+            yield whole
         finally:
             self._held_bytes -= taken
 

@@ -1,16 +1,21 @@
 """Connections over real sockets: slow ones are cut, early answers arrive, strangers are refused."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
-from collections.abc import Awaitable, Callable
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from serve.gateway import uploads
+from serve.gateway.access import NoLimits, Principal
+from serve.gateway.kserve_tensors import MODEL
 from tests.unit.gateway.small_backend import SmallBackend
 from tests.unit.gateway.small_gateway import FILES, SmallGateway, small_gateway, until
 
@@ -311,6 +316,82 @@ def test_a_closed_connection_is_not_held_by_what_nobody_reads(tmp_path: Path, si
             await until(lambda: gateway.count("refusals", reason="slow_reader") == 1)
 
     run(tmp_path, case, rate_grace_s=0.2, send_buffer=4096)
+
+
+def test_a_request_counts_until_its_answer_is_taken(tmp_path: Path) -> None:
+    counted: list[Principal] = []
+
+    class Counting(NoLimits):
+        @contextlib.contextmanager
+        def admit(self, principal: Principal) -> Iterator[None]:
+            counted.append(principal)
+            yield
+            counted.remove(principal)
+
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        url = httpx.URL(gateway.url)
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            slow.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(slow, (url.host, url.port))
+            photo = FILES["photo"] + b"\0" * 2**20
+            await loop.sock_sendall(slow, edit_in_bytes(gateway, files={**FILES, "photo": photo}))
+            answer = b""
+            while len(answer) < 2**13:
+                answer += await loop.sock_recv(slow, 2**12)
+            assert len(counted) == 1
+            while len(answer) < len(photo):
+                answer += await loop.sock_recv(slow, 2**16)
+            await until(lambda: not counted)
+
+    run(tmp_path, case, limits=Counting(), send_buffer=4096)
+
+
+def test_a_body_is_forgotten_once_it_is_parsed(tmp_path: Path) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        files = {**FILES, "photo": FILES["photo"] + bytes(2**22)}
+        tensors = [
+            {
+                "name": name,
+                "shape": [1],
+                "datatype": "BYTES",
+                "data": [base64.b64encode(data).decode()],
+            }
+            for name, data in files.items()
+        ]
+        asked: list[tuple[str, dict[str, Any]]] = [
+            ("/v1/edit", {"files": files}),
+            (f"/v2/models/{MODEL}/infer", {"json": {"inputs": tensors}}),
+        ]
+        for path, body in asked:
+            backend.plan.append("hold")
+            for event in (backend.arrived, backend.release):
+                event.clear()
+            tracemalloc.start()
+            try:
+                waiting = asyncio.create_task(gateway.client.post(path, **body))
+                await until(backend.arrived.is_set)
+                traces = tracemalloc.take_snapshot()
+            finally:
+                tracemalloc.stop()
+            read = traces.filter_traces([tracemalloc.Filter(True, uploads.__file__)])
+            assert sum(trace.size for trace in read.traces) < 2**20
+            backend.release.set()
+            assert (await waiting).status_code == 200
+
+    run(tmp_path, case)
+
+
+def test_no_path_is_redirected_to_where_the_client_says(tmp_path: Path) -> None:
+    async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
+        headers = {"host": "elsewhere.example"}
+        for client, path in ((gateway.client, "/healthz/"), (gateway.internal, "/metrics/")):
+            reply = await client.get(path, headers=headers)
+            assert reply.status_code == 404
+            assert "location" not in reply.headers
+
+    run(tmp_path, case)
 
 
 def test_a_client_that_leaves_behind_a_second_request_cancels_the_first(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from serve.gateway.tracing import create_tracing
 logger = logging.getLogger(__name__)
 
 CONTROL_TOKEN_VARIABLE = "NPE_CONTROL_TOKEN"  # noqa: S105
+_OTHER_FILES = 256  # ports, log, keys, readiness, connections of gRPC and of monitoring
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ def run(settings: GatewaySettings, access: Access) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain.
 
     Raises:
-        ValueError: an address cannot be used.
+        ValueError: an address cannot be used, or the system allows too few connections.
     """
+    raise_file_limit(settings)
     with contextlib.ExitStack() as stack:
         public = stack.enter_context(listen(settings.host, settings.port))
         internal = stack.enter_context(listen(settings.internal_host, settings.internal_port))
@@ -183,6 +186,26 @@ def listen(host: str, port: int) -> socket.socket:
             f"port {port} of {host} cannot be used ({error.strerror}): "
             "stop what listens there, or choose another"
         ) from None
+
+
+def raise_file_limit(settings: GatewaySettings) -> None:
+    """Have the system allow as many connections as the settings do.
+
+    Raises:
+        ValueError: it allows fewer.
+    """
+    # A request has two connections to its backend: for its answer and for its progress.
+    needed = settings.max_connections + 2 * settings.max_in_flight + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ValueError(
+            f"max_connections {settings.max_connections} and max_in_flight "
+            f"{settings.max_in_flight} need {needed} open files, and the system allows {hard}: "
+            "lower them, or raise the limit (ulimit -n)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _is_loopback(host: str) -> bool:

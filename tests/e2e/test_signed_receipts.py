@@ -12,7 +12,9 @@ import pytest
 
 from neural_photo_editor.api import EditClient
 from neural_photo_editor.api.codec import decode_photo, encode_png
+from neural_photo_editor.api.receipt import read_receipt
 from neural_photo_editor.api.schema import EditResult
+from neural_photo_editor.api.signing import KEY_BYTES, SigningKey, key_to_text
 from neural_photo_editor.cli import main as npe
 from neural_photo_editor.data.synthetic_portraits import generate_portrait
 from serve.gateway.routes import Routes
@@ -52,6 +54,13 @@ def _verify(folder: Path, edited: bytes, receipt: Any, *options: str) -> int:
     return npe(["verify", *files, *options])
 
 
+def _signed_by_another(document: dict[str, Any]) -> dict[str, Any]:
+    key = SigningKey(b"k" * KEY_BYTES)
+    document = {**document, "key_id": key.key_id, "public_key": key_to_text(key.public_key)}
+    receipt = read_receipt(json.dumps(document).encode())
+    return {**document, "signature": key_to_text(key.sign(receipt.signed_bytes()))}
+
+
 @pytest.fixture(scope="module")
 def edit(server: TorchServeProcess) -> EditResult:
     with EditClient(server.inference_url, model=server.model) as client:
@@ -71,13 +80,18 @@ def test_a_receipt_is_verified_and_its_edit_replayed(
 def test_another_seed_is_not_replayed_to_these_bytes(
     edit: EditResult, tiny_archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    receipt = json.loads(json.dumps(edit.receipt))
-    receipt["edit"]["seed"] += 1
-    assert _verify(tmp_path, edit.image, receipt, "--json", "--bundle", str(tiny_archive)) == 6
-    checks = json.loads(capsys.readouterr().out)["checks"]
-    outcomes = {check["name"]: check["outcome"] for check in checks}
-    assert (outcomes["signature"], outcomes["replay"]) == ("FAILED", "FAILED")
-    assert outcomes["locality"] == "OK"
+    document = json.loads(json.dumps(edit.receipt))
+    document["edit"]["seed"] += 1
+    for signed_anew, expected in (
+        (document, {"signature": "FAILED", "replay": "UNPROVEN"}),
+        (_signed_by_another(document), {"signature": "UNPROVEN", "replay": "FAILED"}),
+    ):
+        options = ["--json", "--bundle", str(tiny_archive)]
+        assert _verify(tmp_path, edit.image, signed_anew, *options) == 6
+        checks = json.loads(capsys.readouterr().out)["checks"]
+        outcomes = {check["name"]: check["outcome"] for check in checks}
+        assert {name: outcomes[name] for name in expected} == expected
+        assert outcomes["locality"] == "OK"
 
 
 @pytest.mark.parametrize("as_events", [False, True])

@@ -23,7 +23,7 @@ from serve.gateway.keys import KeyStore
 from serve.gateway.logs import JsonFormatter
 from serve.gateway.quotas import DailyUsage, Limits
 from tests.unit.gateway.small_backend import SmallBackend
-from tests.unit.gateway.small_gateway import FILES, SmallGateway, small_gateway
+from tests.unit.gateway.small_gateway import FILES, SmallGateway, small_gateway, until
 
 NOW = datetime.now(UTC)
 TRIES = 1000
@@ -261,6 +261,28 @@ def test_uploads_under_way_count_as_in_flight(backend: SmallBackend, tmp_path: P
             assert (await _send(started.client, _with(text)[0])).status_code == 429
             go_on.set()
             assert (await slow).status_code == 400
+            assert (await _send(started.client, _with(text)[0])).status_code == 200
+
+    asyncio.run(run())
+
+
+def test_what_a_client_left_counts_until_the_worker_let_go_of_it(
+    backend: SmallBackend, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        path = tmp_path / "keys.json"
+        key, text = create_key("a", now=NOW, max_in_flight=1)
+        _store(path, key)
+        backend.plan.append("hold")
+        backend.forgets = 1  # The worker does not hear of it at first.
+        async with gateway(path, backend) as started:
+            left = asyncio.create_task(_send(started.client, _with(text)[0]))
+            await until(backend.arrived.is_set)
+            left.cancel()
+            await until(backend.was_canceled.is_set)
+            assert (await _send(started.client, _with(text)[0])).status_code == 429
+            backend.release.set()
+            await until(lambda: not started.service._background)
             assert (await _send(started.client, _with(text)[0])).status_code == 200
 
     asyncio.run(run())

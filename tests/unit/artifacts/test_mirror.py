@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import wandb
 
 from neural_photo_editor.artifacts import mirror
 from neural_photo_editor.artifacts.mirror import mirror_alias, mirror_version
@@ -22,7 +21,7 @@ BUNDLE = "neural_photo_editor"
 @pytest.fixture(autouse=True)
 def heard(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> Iterator[pytest.LogCaptureFixture]:
+) -> pytest.LogCaptureFixture:
     """The package's warnings, whoever configured logging before; no account but the test's own."""
     monkeypatch.setattr(logging.getLogger("neural_photo_editor"), "propagate", True)
     for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY"):
@@ -30,8 +29,7 @@ def heard(
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "wandb"))
     monkeypatch.setattr(mirror, "TIMEOUT_S", 10)
-    yield caplog
-    wandb.teardown()  # Its service knows this test's server.
+    return caplog
 
 
 @pytest.fixture

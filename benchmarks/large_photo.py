@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +38,10 @@ from neural_photo_editor.common.regions import REGIONS, region_id
 from neural_photo_editor.data.synthetic_portraits import generate_portrait
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.editing import jobs
+from neural_photo_editor.editing.face_search import FaceSearch
 from neural_photo_editor.editing.pipeline import EditPipeline
+from neural_photo_editor.editing.segmentation import PhotoSegmenter
+from neural_photo_editor.imaging.geometry import SquareCrop, cut_out
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUT = REPOSITORY / "outputs" / "benchmarks" / "large_photo.json"
@@ -46,6 +49,7 @@ HEIGHT, WIDTH = 4000, 6000
 LARGEST_SIDE = 6000  # 36 megapixels
 RESOLUTION = 128  # of the denoiser and the segmenter
 PORTRAIT = (1, 12)  # seed and index; hair covers about 15 % of the photo
+BLOCK = 8  # pixels of the photo to one of the known labels
 MAX_CPU_S, MAX_PEAK_MB = 1.5, 1000
 NETWORK_STAGES = ("diffuse", "networks")
 
@@ -167,22 +171,26 @@ class NoDenoising(nn.Module):
         return torch.zeros_like(x_t)
 
 
-class PortraitSegmenter(nn.Module):
-    """Sees the same portrait in every photo."""
+class PortraitSegmenter(PhotoSegmenter):
+    """Looks at squares as the real one does, and knows the portrait's labels at each place."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        # The portrait is as high as the photo and in its middle; the network sees a wider square.
-        inside = RESOLUTION * HEIGHT // WIDTH
-        margin = (RESOLUTION - inside) // 2
-        labels = np.zeros((RESOLUTION, RESOLUTION), dtype=np.int64)
-        square = np.s_[margin : margin + inside, margin : margin + inside]
-        labels[square] = generate_portrait(*PORTRAIT, resolution=inside).labels
-        sure = F.one_hot(torch.from_numpy(labels), len(REGIONS)).permute(2, 0, 1)[None].float()
-        self.logits = nn.Buffer(8.0 * F.avg_pool2d(sure, 3, stride=1, padding=1))
+    def __call__(self, photo: Pixels, squares: Sequence[SquareCrop]) -> Tensor:
+        for square in squares:
+            cut_out(photo, square, resolution=self.resolution)
+        return torch.cat([self._logits(square) for square in squares])
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.logits.expand(x.shape[0], -1, -1, -1)
+    def _logits(self, square: SquareCrop) -> Tensor:
+        labels = np.zeros((HEIGHT // BLOCK, WIDTH // BLOCK), dtype=np.int64)
+        drawn, margin = drawn_labels(), (WIDTH - HEIGHT) // 2 // BLOCK
+        labels[:, margin : margin + drawn.shape[1]] = drawn
+        centers = (np.arange(self.resolution) + 0.5) * square.side / self.resolution
+        rows, columns = (
+            np.clip(((start + centers) // BLOCK).astype(int), 0, length - 1)
+            for start, length in zip((square.top, square.left), labels.shape, strict=True)
+        )
+        seen = torch.from_numpy(labels[np.ix_(rows, columns)])
+        sure = F.one_hot(seen, len(REGIONS)).permute(2, 0, 1)[None].float()
+        return 8.0 * F.avg_pool2d(sure, 3, stride=1, padding=1)
 
 
 class NearestUpscaler(nn.Module):
@@ -191,9 +199,9 @@ class NearestUpscaler(nn.Module):
 
 
 def build_pipeline() -> EditPipeline:
-    return EditPipeline(
+    pipeline = EditPipeline(
         denoiser=NoDenoising(),
-        segmenter=PortraitSegmenter(),
+        segmenter=nn.Identity(),
         upscaler=NearestUpscaler(),
         schedule=NoiseSchedule.linear(),
         defaults=ServingDefaults(steps=2, max_pixels=LARGEST_SIDE**2, max_bytes=100 * 2**20),
@@ -201,9 +209,21 @@ def build_pipeline() -> EditPipeline:
         resolution=RESOLUTION,
         segmenter_resolution=RESOLUTION,
     )
+    pipeline.look = PortraitSegmenter(nn.Identity(), RESOLUTION, torch.device("cpu"))
+    pipeline.search = FaceSearch(pipeline.look, pipeline.alignment)
+    return pipeline
 
 
 # The files of the cases.
+
+
+@cache
+def drawn_labels() -> NDArray[np.int64]:
+    """Return the portrait's labels, int64 (HEIGHT / BLOCK, HEIGHT / BLOCK)."""
+    labels = generate_portrait(*PORTRAIT, resolution=512).labels
+    side = HEIGHT // BLOCK
+    enlarged = Image.fromarray(labels).resize((side, side), Image.Resampling.NEAREST)
+    return np.asarray(enlarged).astype(np.int64)
 
 
 @cache

@@ -49,7 +49,13 @@ def write_all(
         initializer=_start_worker,
         initargs=(writer,),
     ) as pool:
-        futures = {pool.submit(_write, plan): plan for plan in plans}
+        # Ctrl-C reaches every process, and this one decides: workers inherit what is blocked, so
+        # that not even one that is still starting is interrupted.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            futures = {pool.submit(_write, plan): plan for plan in plans}
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -69,7 +75,6 @@ def write_all(
 def _start_worker(writer: ShardFileWriter) -> None:
     global _writer
     _writer = writer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the main process decides.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -3,7 +3,7 @@
 from neural_photo_editor.api.client import EditClient
 from neural_photo_editor.api.client_async import AsyncEditClient
 from neural_photo_editor.api.client_calls import EditOptions, edit_request
-from neural_photo_editor.api.client_errors import EditCanceled, EditError
+from neural_photo_editor.api.client_errors import EditCanceled, EditError, WrongRequestError
 from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import (
     EditRequest,
@@ -29,5 +29,6 @@ __all__ = [
     "SegmentResult",
     "UpscaleRequest",
     "UpscaleResult",
+    "WrongRequestError",
     "edit_request",
 ]

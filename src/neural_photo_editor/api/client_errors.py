@@ -1,6 +1,7 @@
 """What the clients raise, and how answers of servers and failures of networks become that."""
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -94,6 +95,9 @@ def streamed_error(data: str, headers: Mapping[str, str]) -> EditError:
     status = problem.get("status")
     failure = _from_problem(status if isinstance(status, int) else 500, problem)
     failure.request_id = request_id(headers)
+    wait_s = problem.get("retry_after_s")
+    if isinstance(wait_s, int | float) and not isinstance(wait_s, bool) and 0 <= wait_s < math.inf:
+        failure.retry_after_s = float(wait_s)
     return failure
 
 

@@ -18,6 +18,7 @@ from neural_photo_editor.api import (
     Progress,
     RequestError,
 )
+from neural_photo_editor.api.client_errors import streamed_error
 from neural_photo_editor.api.envelope import render
 from neural_photo_editor.api.schema import EditMetadata
 from serve.gateway.event_stream import format_event
@@ -199,3 +200,14 @@ def test_a_server_that_streams_nothing_is_understood() -> None:
     with EditClient("http://server", transport=transport) as client:
         assert client.edit(b"photo", regions=["hair"], on_progress=seen.append) == RESULT
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("wait", "expected"),
+    [(2.5, 2.5), (0, 0.0), (-1, None), ("2", None), (True, None), (None, None)],
+)
+def test_an_error_on_the_way_says_when_to_try_again(wait: object, expected: float | None) -> None:
+    problem = {**REFUSED.to_problem(), "retry_after_s": wait}
+    error = streamed_error(json.dumps(problem), HEADERS)
+    assert error.retry_after_s == expected
+    assert not error.retryable  # It was begun.

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import torch
@@ -74,16 +75,32 @@ def run_stage(
         run_batched_stage(name, lambda batch: stage(batch[0]), [job], networks=networks)
 
 
+def run_concurrent_stage(
+    name: str, stage: Callable[[Job], None], jobs: Sequence[Job], *, threads: Executor
+) -> None:
+    """Run a stage without networks on each job by itself, several at a time."""
+
+    def run(job: Job) -> None:
+        with torch.inference_mode():  # which is set for each thread
+            run_batched_stage(name, lambda batch: stage(batch[0]), [job], networks=None)
+
+    if len(jobs) == 1:
+        run(jobs[0])
+        return
+    for _ in threads.map(run, jobs):
+        pass
+
+
 def run_batched_stage(
     name: str,
     stage: Callable[[Sequence[Job]], None],
     jobs: Sequence[Job],
     *,
-    networks: NetworkTime,
+    networks: NetworkTime | None,
 ) -> None:
     """Run a stage on the jobs that are still wanted and have no error yet.
 
-    What goes wrong becomes the jobs' error.
+    What goes wrong becomes the jobs' error. Without ``networks`` the stage calls none.
 
     Raises:
         torch.AcceleratorError: the device is lost (see :func:`is_device_lost`).
@@ -91,7 +108,7 @@ def run_batched_stage(
     jobs = [job for job in jobs if job.error is None and still_wanted(job)]
     if not jobs:
         return
-    start, network_start = time.perf_counter(), networks.total()
+    start, network_start = time.perf_counter(), networks.total() if networks else 0.0
     error: RequestError | None = None
     try:
         stage(jobs)
@@ -103,7 +120,7 @@ def run_batched_stage(
         # The sender gets no internals; the log gets everything.
         logger.exception("stage %s failed for %d request(s)", name, len(jobs))
         error = internal_error()
-    network_ms = (networks.total() - network_start) * 1000.0
+    network_ms = (networks.total() - network_start) * 1000.0 if networks else 0.0
     elapsed_ms = round((time.perf_counter() - start) * 1000.0, 3)
     for job in jobs:
         # One that was given up on the way has its own.

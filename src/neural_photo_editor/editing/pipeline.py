@@ -1,6 +1,7 @@
 """Requests in, results out: the whole editor behind one method, without any server in it."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -34,7 +35,13 @@ from neural_photo_editor.editing.face_finding import Alignment
 from neural_photo_editor.editing.face_regions import label_photo
 from neural_photo_editor.editing.face_search import FaceSearch
 from neural_photo_editor.editing.finishing import finish_edit
-from neural_photo_editor.editing.jobs import Job, answer, run_batched_stage, run_stage
+from neural_photo_editor.editing.jobs import (
+    Job,
+    answer,
+    run_batched_stage,
+    run_concurrent_stage,
+    run_stage,
+)
 from neural_photo_editor.editing.network_time import NetworkTime
 from neural_photo_editor.editing.planning import plan_edit
 from neural_photo_editor.editing.preparation import PreparedEdit, prepare_edit
@@ -54,6 +61,9 @@ from neural_photo_editor.editing.segmentation import (
 from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
 from neural_photo_editor.imaging.geometry import SquareCrop
 from neural_photo_editor.imaging.masks import MAX_FEATHER_PX
+
+MOST_THREADS = 4
+"""Photos that are decoded, or finished and encoded, at a time."""
 
 SignReceipts = Callable[[EditRequest, DecodedPhoto, PreparedEdit, EditResult], EditResult]
 """Adds the signed receipt of each image to a result."""
@@ -126,6 +136,8 @@ class EditPipeline:
         self.search = FaceSearch(self.look, self.alignment)
         self.scale = scale
         self.limits = ImageLimits(max_bytes=defaults.max_bytes, max_pixels=defaults.max_pixels)
+        # For what is no network's work; most of it lets other threads run.
+        self._threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="photos")
 
     @classmethod
     def from_bundle(
@@ -216,14 +228,15 @@ class EditPipeline:
         )
         each = partial(run_stage, networks=self.network_time)
         together = partial(run_batched_stage, networks=self.network_time)
+        concurrently = partial(run_concurrent_stage, threads=self._threads)
         with torch.inference_mode():
-            each("decode", self._decode, jobs)
+            concurrently("decode", self._decode, jobs)
             each("segment", self._segment, [*segments, *edits])
             each("prepare", self._prepare, edits)
             together("diffuse", partial(self._diffuse, on_progress=on_progress), edits)
             each("upscale", self._enlarge, edits)
             each("upscale", self._upscale, upscales)
-            each("encode", self._finish, jobs)
+            concurrently("encode", self._finish, jobs)
         return [answer(job) for job in jobs]
 
     # Stages, in order.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from neural_photo_editor.api.schema import RegionSummary
 from neural_photo_editor.common.regions import REGIONS, region_id
@@ -18,6 +18,24 @@ LabelMap = NDArray[np.uint8]
 _DISPUTED = 255  # not a region: cells whose corners do not agree
 _ROUNDING = 1e-5  # of the largest logit: leads up to here may be rounding errors
 _BAND_ROWS = 32  # pixel rows in which borders are computed at once
+
+
+class MirrorAveraged(nn.Module):
+    """Test-time flip: a segmenter's logits, averaged over a photo and its mirror image.
+
+    No region tells left from right, so the mirror image's logits need only be mirrored back. The
+    result is mirror-symmetric, and it costs twice the time.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, float (N, 11, R, R), of photos, float (N, 3, R, R) in [-1, 1]."""
+        logits: Tensor = self.network(x)
+        mirrored: Tensor = self.network(x.flip(-1))
+        return (logits + mirrored.flip(-1)) / 2
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,17 @@
-"""Full-reference image quality: PSNR and SSIM, per image."""
+"""Full-reference image quality: PSNR and SSIM, per image, on all channels or on luma."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neural_photo_editor.imaging.value_range import to_uint8
+
 _SSIM_SIGMA = 1.5  # pixels
 _SSIM_WINDOW = 11  # pixels
 _SSIM_K1, _SSIM_K2 = 0.01, 0.03
+# ITU-R BT.601 for R, G, B in 0..1 and Y in 16..235, as MATLAB's rgb2ycbcr.
+_LUMA = (65.481, 128.553, 24.966)
+_BLACK = 16.0
 
 
 def psnr(image: Tensor, target: Tensor, *, data_range: float = 2.0) -> Tensor:
@@ -57,6 +62,51 @@ def ssim(image: Tensor, target: Tensor, *, data_range: float = 2.0) -> Tensor:
     luminance = (2 * mu_x * mu_y + c1) / (mu_x**2 + mu_y**2 + c1)
     structure = (2 * sigma_xy + c2) / (sigma_xx + sigma_yy + c2)
     return (luminance * structure).mean((1, 2, 3))
+
+
+def psnr_y(image: Tensor, target: Tensor, *, border: int) -> Tensor:
+    """PSNR as papers on super-resolution report it: of luma, without a border, peak 255.
+
+    Args:
+        image, target: float, (N, 3, H, W), in [-1, 1].
+        border: pixels left out on each side; by convention the factor of enlargement.
+
+    Returns:
+        float64, (N,), in dB.
+    """
+    return psnr(luma(image, border=border), luma(target, border=border), data_range=255.0)
+
+
+def ssim_y(image: Tensor, target: Tensor, *, border: int) -> Tensor:
+    """SSIM as papers on super-resolution report it; see `psnr_y` and `ssim`."""
+    return ssim(luma(image, border=border), luma(target, border=border), data_range=255.0)
+
+
+def luma(image: Tensor, *, border: int = 0) -> Tensor:
+    """Return the luma of a photo, first rounded to 8 bits as when it is stored.
+
+    MATLAB's rgb2ycbcr rounds luma too; like most Python code for these metrics, this does not. The
+    PSNR of the two differs by a few hundredths of a decibel at most.
+
+    Args:
+        image: float, (N, 3, H, W), in [-1, 1].
+        border: pixels left out on each side.
+
+    Returns:
+        float64, (N, 1, H - 2 border, W - 2 border), in 16..235.
+
+    Raises:
+        ValueError: nothing is left, or there are not three channels.
+    """
+    height, width = image.shape[-2:]
+    if image.shape[-3] != 3 or min(height, width) <= 2 * border:
+        raise ValueError(
+            f"images of shape {tuple(image.shape)}: luma without a border of {border} pixels needs "
+            f"(N, 3, H, W) with sides above {2 * border}"
+        )
+    inner = image[..., border : height - border, border : width - border]
+    weights = torch.tensor(_LUMA, dtype=torch.float64, device=image.device)
+    return _BLACK + torch.einsum("c,nchw->nhw", weights / 255.0, to_uint8(inner).double())[:, None]
 
 
 def _blur(x: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""The frozen network behind the perceptual distance."""
+"""The frozen networks that an upscaler's results are shown to."""
 
 from pathlib import Path
 
+from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.losses.perceptual import (
     PerceptualLoss,
     segmenter_features,
@@ -9,6 +10,8 @@ from neural_photo_editor.losses.perceptual import (
 )
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 from neural_photo_editor.training.checkpoint import network_weights, read_checkpoint
+
+log = get_logger(__name__)
 
 
 def make_perceptual_loss(
@@ -42,6 +45,18 @@ def make_perceptual_loss(
             )
         return PerceptualLoss(vgg19_features(Path(vgg19_weights)))
     raise ValueError(f"module.perceptual.kind is {kind!r}; choose one of segmenter, vgg19, none")
+
+
+def make_segmenter(checkpoint: str | Path | None) -> SegmentationUNet | None:
+    """Load the segmenter whose label maps validation compares, frozen; None where there is none.
+
+    Raises:
+        ValueError: the checkpoint is of another network.
+    """
+    if checkpoint is None or not Path(checkpoint).is_file():
+        log.info("no segmenter's checkpoint at %s: label maps are not compared", checkpoint)
+        return None
+    return _load_segmenter(Path(checkpoint)).eval().requires_grad_(False)
 
 
 def _load_segmenter(checkpoint: Path) -> SegmentationUNet:

@@ -1,6 +1,6 @@
 """Training of the upscaler: pixel pre-training, then the adversarial phase."""
 
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -9,16 +9,26 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from neural_photo_editor.imaging.degradation import bicubic_downscale
+from neural_photo_editor.common.seeding import derive_seed
+from neural_photo_editor.imaging.degradation import Degradation
 from neural_photo_editor.imaging.value_range import to_uint8
-from neural_photo_editor.losses.adversarial import discriminator_loss, generator_loss
-from neural_photo_editor.metrics.image_quality import psnr, ssim
+from neural_photo_editor.losses.adversarial import (
+    discriminator_loss,
+    generator_loss,
+    relative_logits,
+)
+from neural_photo_editor.losses.perceptual import PerceptualLoss
+from neural_photo_editor.metrics.upscaling import rate_upscaled
 from neural_photo_editor.training.portrait_module import (
     Batch,
     LRSchedulerFactory,
     OptimizerFactory,
     PortraitModule,
 )
+
+_BICUBIC = Degradation()
+
+AdversarialLoss = Literal["vanilla", "relativistic"]
 
 
 class SRGANModule(PortraitModule):
@@ -34,6 +44,11 @@ class SRGANModule(PortraitModule):
         network: the generator, low-resolution -> high-resolution image.
         discriminator: image -> logits, positive for photographs.
         perceptual: distance of two images by a frozen network; None leaves the term out.
+        segmenter: frozen; validation compares the label maps it gives upscaled photos and the
+            originals. None leaves that out.
+        degradation: makes the low-resolution inputs.
+        seed: of the degradation.
+        adversarial_loss: "vanilla" (SRGAN, Eq. 6) or "relativistic" (ESRGAN, Eq. 1 and 2).
         scale: factor between low and high resolution.
         resolution: side of the high-resolution training images, in pixels.
         discriminator_optimizer, discriminator_lr_scheduler: as the generator's; the schedule
@@ -50,7 +65,7 @@ class SRGANModule(PortraitModule):
         network: nn.Module,
         *,
         discriminator: nn.Module,
-        perceptual: nn.Module | None,
+        perceptual: PerceptualLoss | None,
         scale: int,
         resolution: int,
         optimizer: OptimizerFactory,
@@ -61,6 +76,10 @@ class SRGANModule(PortraitModule):
         pixel_weight: float,
         perceptual_weight: float,
         adversarial_weight: float,
+        segmenter: nn.Module | None = None,
+        degradation: Degradation = _BICUBIC,
+        seed: int = 0,
+        adversarial_loss: AdversarialLoss = "vanilla",
         gradient_clip_norm: float | None = None,
         channels_last: bool = False,
         num_samples: int = 4,
@@ -78,11 +97,20 @@ class SRGANModule(PortraitModule):
             raise ValueError(f"pretrain_steps is {pretrain_steps}; give 0 or more")
         if resolution % scale:
             raise ValueError(f"resolution {resolution} is not divisible by scale {scale}")
+        if adversarial_loss not in get_args(AdversarialLoss):
+            raise ValueError(
+                f"adversarial_loss is {adversarial_loss!r}; choose one of "
+                f"{', '.join(get_args(AdversarialLoss))}"
+            )
         self.automatic_optimization = False
         self.discriminator = discriminator.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        # In a tuple, and so neither trained nor in the checkpoint: it has a file of its own.
+        # In tuples, and so neither trained nor in the checkpoint: they have files of their own.
         self._perceptual = (perceptual,)
+        self._segmenter = (segmenter,)
         self.scale = scale
+        self.degradation = degradation
+        self.seed = seed
+        self.adversarial_loss = adversarial_loss
         self.discriminator_optimizer_factory = discriminator_optimizer
         self.discriminator_lr_scheduler_factory = discriminator_lr_scheduler
         self.pretrain_steps = pretrain_steps
@@ -110,25 +138,22 @@ class SRGANModule(PortraitModule):
         return list(optimizers), list(schedulers)
 
     def on_fit_start(self) -> None:
-        (perceptual,) = self._perceptual
-        if perceptual is not None:
-            perceptual.to(self.device).requires_grad_(False).eval()
+        for frozen in (*self._perceptual, *self._segmenter):
+            if frozen is not None:
+                frozen.to(self.device).requires_grad_(False).eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         high = self.images(batch)
-        upscaled = self.network(bicubic_downscale(high, self.scale))
+        upscaled = self.network(self._low(batch, high, seed=self.seed, epoch=self.current_epoch))
         pixel = F.l1_loss(upscaled.float(), high)
         losses = {"train/loss_pixel": pixel}
         if self.global_step < self.pretrain_steps:
             loss = pixel
         else:
-            losses["train/loss_discriminator"] = self._step_discriminator(high, upscaled.detach())
-            loss = self.pixel_weight * pixel
-            self.discriminator.requires_grad_(False)
-            adversarial = generator_loss(self.discriminator(upscaled))
-            self.discriminator.requires_grad_(True)
+            losses |= self._step_discriminator(high, upscaled.detach())
+            adversarial = self._adversarial(high, upscaled)
             losses["train/loss_adversarial"] = adversarial
-            loss = loss + self.adversarial_weight * adversarial
+            loss = self.pixel_weight * pixel + self.adversarial_weight * adversarial
             (perceptual_loss,) = self._perceptual
             if perceptual_loss is not None:
                 perceptual = perceptual_loss(upscaled, high)
@@ -139,25 +164,63 @@ class SRGANModule(PortraitModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         high = self.images(batch)
-        bicubic, upscaled = self._upscale(high)
+        (perceptual,), (segmenter,) = self._perceptual, self._segmenter
         values = {
-            f"val/{name}{suffix}": metric(image, high).mean()
-            for suffix, image in (("", upscaled), ("_bicubic", bicubic))
-            for name, metric in (("psnr", psnr), ("ssim", ssim))
+            f"val/{name}{suffix}": value.mean()
+            for suffix, image in zip(("_bicubic", ""), self._upscale(batch, high), strict=True)
+            for name, value in rate_upscaled(
+                image,
+                high,
+                scale=self.scale,
+                features=None if perceptual is None else perceptual.features,
+                segmenter=segmenter,
+            ).items()
         }
         values["val/psnr_gain"] = values["val/psnr"] - values["val/psnr_bicubic"]
         self.log_validation(values, batch_size=len(high))
 
     def make_samples(self, batch: Batch) -> Tensor:
         """Return rows of bicubic enlargement, upscaled image and truth."""
-        high = self.images(batch)[: self.num_samples]
-        return torch.stack([to_uint8(image) for image in (*self._upscale(high), high)], dim=1)
+        batch = {name: value[: self.num_samples] for name, value in batch.items()}
+        high = self.images(batch)
+        images = (*self._upscale(batch, high), high)
+        return torch.stack([to_uint8(image) for image in images], dim=1)
 
-    def _upscale(self, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bicubic and the network's enlargement of the shrunk image, in [-1, 1]."""
-        low = bicubic_downscale(high, self.scale)
+    def _low(self, batch: Batch, high: Tensor, *, seed: int, epoch: int) -> Tensor:
+        """Return the network's input, made from the photos and (seed, epoch, sample ids) alone."""
+        low = self.degradation.shrink(
+            high, self.scale, seed=seed, epoch=epoch, sample_ids=batch["sample_id"].tolist()
+        )
+        return low.contiguous(memory_format=self.memory_format)
+
+    def _upscale(self, batch: Batch, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the bicubic and the network's enlargement of the shrunk photos, in [-1, 1]."""
+        # The same damage in every validation, so that two of them differ by the weights alone.
+        low = self._low(batch, high, seed=derive_seed(self.seed, "validation"), epoch=0)
         bicubic = F.interpolate(low, scale_factor=float(self.scale), mode="bicubic")
         return bicubic.clamp(-1.0, 1.0), self.network(low).float().clamp(-1.0, 1.0)
+
+    def _adversarial(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the generator's loss; the discriminator gets no gradient from it."""
+        self.discriminator.requires_grad_(False)
+        logits_fake = self.discriminator(fake)
+        if self.adversarial_loss == "vanilla":
+            loss = generator_loss(logits_fake)
+        else:
+            with torch.no_grad():
+                logits_real = self.discriminator(real)
+            logits_real, logits_fake = self._relative(logits_real, logits_fake)
+            # ESRGAN, Eq. 2: the discriminator's loss with the two exchanged.
+            loss = discriminator_loss(logits_fake, logits_real)
+        self.discriminator.requires_grad_(True)
+        return loss
+
+    def _relative(self, logits_real: Tensor, logits_fake: Tensor) -> tuple[Tensor, Tensor]:
+        means = torch.stack([logits_real.float().mean(), logits_fake.float().mean()])
+        # Over all processes: one more or less of them does not change the loss.
+        gathered = cast(Tensor, self.all_gather(means, sync_grads=True))
+        mean_real, mean_fake = gathered.view(-1, 2).mean(0)
+        return relative_logits(logits_real, logits_fake, mean_real=mean_real, mean_fake=mean_fake)
 
     def _step_generator(self, loss: Tensor) -> None:
         optimizer = cast(list[LightningOptimizer], self.optimizers())[0]
@@ -167,15 +230,23 @@ class SRGANModule(PortraitModule):
         optimizer.step()
         self._scheduler(0).step()
 
-    def _step_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+    def _step_discriminator(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         # The bare optimizer: Lightning would count its step as a global step.
         optimizer = cast(list[Optimizer], self.optimizers(use_pl_optimizer=False))[1]
-        loss = discriminator_loss(self.discriminator(real), self.discriminator(fake))
+        logits = self.discriminator(real), self.discriminator(fake)
+        if self.adversarial_loss == "relativistic":
+            logits = self._relative(*logits)
+        loss = discriminator_loss(*logits)
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
         self._scheduler(1).step()
-        return loss
+        d_real, d_fake = (part.detach().float().sigmoid().mean() for part in logits)
+        return {
+            "train/loss_discriminator": loss,
+            "train/d_real": d_real,
+            "train/d_fake": d_fake,
+        }
 
     def _scheduler(self, index: int) -> LRScheduler:
         return cast(list[LRScheduler], self.lr_schedulers())[index]

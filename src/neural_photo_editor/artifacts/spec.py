@@ -16,9 +16,9 @@ from pydantic import (
 from neural_photo_editor.artifacts.names import check_name, check_schema_version, first_problem
 from neural_photo_editor.common.regions import REGION_MAP
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version 2 added `Provenance.source_digest` and other noise schedules than the linear one, version
-3 `Provenance.data_name`."""
+3 `Provenance.data_name`, version 4 the schedules' `snr_factor` and `zero_terminal_snr`."""
 
 OLDEST_SCHEMA_VERSION = 1
 """Every specification of an older version is one of this version as well."""

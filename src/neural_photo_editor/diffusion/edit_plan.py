@@ -1,5 +1,6 @@
 """What one item of a batch asks of the reverse process, and the steps that makes."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -9,6 +10,11 @@ from neural_photo_editor.diffusion.schedule import NoiseSchedule
 
 SamplerName = Literal["ddpm", "ddim", "dpmpp_2m"]
 """Ancestral sampling, DDIM and DPM-Solver++(2M); see `sampler_steps`."""
+
+LOWEST_SNR_DB = -45.0
+"""Lower signal-to-noise ratios count as this one where steps are spaced by it: there is nothing to
+see there, and at zero terminal SNR no end to it. DPM-Solver's authors cut the cosine schedule at
+-41 dB; the linear one of 1,000 timesteps ends at -44."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,8 @@ def even_timesteps(t0: int, steps: int) -> list[int]:
 def log_snr_timesteps(t0: int, steps: int, schedule: NoiseSchedule) -> list[int]:
     """Return steps + 1 timesteps: from t0 down to 1 evenly spaced in log-SNR, then 0.
 
-    They are the nearest whole ones; where several would be the same, the next ones above.
+    They are the nearest whole ones; where several would be the same, the next ones above. The first
+    step crosses what lies below LOWEST_SNR_DB.
 
     Raises:
         ValueError: steps is not in 1..t0.
@@ -93,13 +100,14 @@ def log_snr_timesteps(t0: int, steps: int, schedule: NoiseSchedule) -> list[int]
         return [t0, 0]
     alpha_bar = schedule.alpha_bar[1 : t0 + 1]
     log_snr = torch.log(alpha_bar / (1.0 - alpha_bar))
+    log_snr = log_snr.clamp_min(LOWEST_SNR_DB / 10.0 * math.log(10.0))
     wanted = torch.lerp(log_snr[0], log_snr[-1], torch.linspace(0, 1, steps, dtype=log_snr.dtype))
     timesteps = [0]
     for number, value in enumerate(wanted, start=1):
         nearest = 1 + int((log_snr - value).abs().argmin())
         # Distinct from the one below, with room for those above.
         timesteps.append(min(max(nearest, timesteps[-1] + 1), t0 - (steps - number)))
-    return timesteps[::-1]
+    return [t0, *timesteps[-2::-1]]
 
 
 def plan_steps(plan: EditPlan, schedule: NoiseSchedule) -> list[Step]:

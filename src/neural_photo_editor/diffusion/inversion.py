@@ -43,9 +43,15 @@ def ddim_invert(
         x_t0, as ``x_0``.
 
     Raises:
-        ValueError: t0 is not in 1..T, steps not in 1..t0 or corrections below 0.
+        ValueError: t0 is not in 1..T, or the last one of a schedule of zero terminal SNR; steps not
+            in 1..t0, or corrections below 0.
     """
     schedule.check_timestep(t0)
+    if schedule.alpha_bar[t0] == 0.0:
+        raise ValueError(
+            f"t0 is {t0}, where this schedule leaves nothing of the photo to come back to; "
+            f"choose at most {t0 - 1}"
+        )
     if corrections < 0:
         raise ValueError(f"corrections is {corrections}; choose at least 0")
     signal, noise = (table.tolist() for table in signal_noise_tables(schedule, x_0.device))

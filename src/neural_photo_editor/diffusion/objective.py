@@ -1,7 +1,9 @@
 """The training objective of the denoiser."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,3 +35,42 @@ def denoising_loss(
     target = training_target(x_0, t=t, eps=eps, schedule=schedule)
     difference = F.mse_loss(denoiser(x_t, t).float(), target.float(), reduction="none")
     return difference.flatten(start_dim=1).mean(dim=1)
+
+
+def min_snr_weights(schedule: NoiseSchedule, *, gamma: float) -> Tensor:
+    """Min-SNR-gamma (Hang et al. 2023, section 3.4): the weight of each timestep's loss.
+
+    The loss of x_0 gets the weight min(SNR_t, gamma). By what the denoiser puts out, that of eps is
+    SNR_t times the loss of x_0 and that of v is SNR_t + 1 times, so that the weights here are
+    min(SNR_t, gamma) / SNR_t and min(SNR_t, gamma) / (SNR_t + 1). They keep the timesteps of little
+    noise, which are easy and many, from deciding each step's direction. The paper's gamma is 5.
+
+    Args:
+        schedule: the noise schedule; its prediction decides.
+        gamma: the largest weight of the loss of x_0, above 0.
+
+    Returns:
+        float64, (T + 1,), indexed by t; 0 at t = 0, which is not trained.
+
+    Raises:
+        ValueError: gamma is not positive, or the weight of t = T would be 0.
+    """
+    if not gamma > 0.0:
+        raise ValueError(f"min_snr_gamma is {gamma}; choose a positive number, 5 as in the paper")
+    alpha_bar = schedule.alpha_bar[1:]
+    if alpha_bar[-1] == 0.0:
+        raise ValueError(
+            "min_snr_gamma gives the weight 0 to the last timestep of a schedule with "
+            "zero_terminal_snr, where sampling starts; set min_snr_gamma to null, or "
+            "zero_terminal_snr to false"
+        )
+    snr = alpha_bar / (1.0 - alpha_bar)
+    weights = snr.clamp_max(gamma) / (snr if schedule.prediction == "epsilon" else snr + 1.0)
+    return torch.cat([weights.new_zeros(1), weights])
+
+
+@lru_cache(maxsize=16)
+def min_snr_table(schedule: NoiseSchedule, gamma: float, device: torch.device) -> Tensor:
+    """Return `min_snr_weights` in float32 on a device, kept so that a step copies nothing there."""
+    with torch.inference_mode(False):  # Training may use what validation asked for first.
+        return min_snr_weights(schedule, gamma=gamma).to(torch.float32).to(device)

@@ -113,6 +113,11 @@ def _alpha_bar(t: int, schedule: NoiseSchedule) -> float:
 
 
 def _half_log_snr(t: int, schedule: NoiseSchedule) -> float:
-    """Return lambda_t = log(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)), for t in 1..T."""
+    """Return lambda_t = log(sqrt(alpha_bar_t) / sqrt(1 - alpha_bar_t)), for t in 1..T.
+
+    At zero terminal SNR it is -inf: r of the step after is infinite and the step of first order.
+    """
     alpha_bar_t = _alpha_bar(t, schedule)
+    if alpha_bar_t == 0.0:
+        return -math.inf
     return 0.5 * math.log(alpha_bar_t / (1.0 - alpha_bar_t))

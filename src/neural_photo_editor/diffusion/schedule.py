@@ -24,6 +24,9 @@ COSINE_OFFSET = 0.008
 COSINE_MAX_BETA = 0.999
 """Where that paper cuts beta, so that no step destroys everything."""
 
+_SPEC_DEFAULTS: dict[str, Any] = {"snr_factor": 1.0, "zero_terminal_snr": False}
+"""Fields that a specification of any kind may hold, and what holds where they are absent."""
+
 
 @dataclass(frozen=True)
 class NoiseSchedule:
@@ -40,6 +43,12 @@ class NoiseSchedule:
             sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0 (Salimans & Ho 2022, section 4),
             whose errors do not grow with t.
         kind: "linear", "scaled_linear" or "cosine".
+        snr_factor: every signal-to-noise ratio is multiplied by this; 1 leaves the kind's own.
+            (64 / side)^2 gives images of `side` pixels the noise that the kind gives to images of
+            64: with more pixels the same noise hides less (Hoogeboom et al. 2023, section 2.1).
+        zero_terminal_snr: leave nothing of the image at t = T (Lin et al. 2024), so that sampling
+            from pure noise starts where training ended. Needs prediction "v": at T, eps is the
+            input itself and says nothing about the image.
     """
 
     num_timesteps: int = 500
@@ -47,6 +56,8 @@ class NoiseSchedule:
     beta_end: float | None = 2e-2
     prediction: Prediction = "epsilon"
     kind: ScheduleKind = "linear"
+    snr_factor: float = 1.0
+    zero_terminal_snr: bool = False
 
     def __post_init__(self) -> None:
         if self.num_timesteps < 1:
@@ -62,6 +73,15 @@ class NoiseSchedule:
             )
         if self.prediction not in get_args(Prediction):
             raise ValueError(f"prediction is {self.prediction!r}; choose epsilon or v")
+        if not 0.0 < self.snr_factor < math.inf:
+            raise ValueError(
+                f"snr_factor is {self.snr_factor}; choose a number above 0, 1 for none"
+            )
+        if self.zero_terminal_snr and (self.prediction != "v" or self.num_timesteps < 2):
+            raise ValueError(
+                f"zero_terminal_snr with prediction {self.prediction!r} and {self.num_timesteps} "
+                "timesteps; choose v and at least 2, or leave zero_terminal_snr off"
+            )
 
     @classmethod
     def linear(
@@ -70,9 +90,13 @@ class NoiseSchedule:
         beta_start: float = 1e-4,
         beta_end: float = 2e-2,
         prediction: Prediction = "epsilon",
+        *,
+        snr_factor: float = 1.0,
+        zero_terminal_snr: bool = False,
     ) -> "NoiseSchedule":
         """DDPM (Ho et al. 2020), section 4: beta_t goes from start to end in equal steps."""
-        return cls(num_timesteps, float(beta_start), float(beta_end), prediction)
+        ends = float(beta_start), float(beta_end)
+        return cls(num_timesteps, *ends, prediction, "linear", float(snr_factor), zero_terminal_snr)
 
     @classmethod
     def scaled_linear(
@@ -81,18 +105,39 @@ class NoiseSchedule:
         beta_start: float,
         beta_end: float,
         prediction: Prediction = "epsilon",
+        *,
+        snr_factor: float = 1.0,
+        zero_terminal_snr: bool = False,
     ) -> "NoiseSchedule":
         """Latent diffusion (Rombach et al. 2022, code): sqrt(beta_t) goes in equal steps."""
-        return cls(num_timesteps, float(beta_start), float(beta_end), prediction, "scaled_linear")
+        ends = float(beta_start), float(beta_end)
+        return cls(
+            num_timesteps, *ends, prediction, "scaled_linear", float(snr_factor), zero_terminal_snr
+        )
 
     @classmethod
-    def cosine(cls, num_timesteps: int, prediction: Prediction = "epsilon") -> "NoiseSchedule":
+    def cosine(
+        cls,
+        num_timesteps: int,
+        prediction: Prediction = "epsilon",
+        *,
+        snr_factor: float = 1.0,
+        zero_terminal_snr: bool = False,
+    ) -> "NoiseSchedule":
         """Improved DDPM (Nichol & Dhariwal 2021), Eq. 17: alpha_bar_t is a squared cosine."""
-        return cls(num_timesteps, None, None, prediction, "cosine")
+        return cls(
+            num_timesteps, None, None, prediction, "cosine", float(snr_factor), zero_terminal_snr
+        )
 
     @cached_property
     def betas(self) -> Tensor:
         """Variances beta_1 .. beta_T, float64, (T,)."""
+        if self.snr_factor == 1.0 and not self.zero_terminal_snr:
+            return self._betas_of_kind
+        return 1.0 - self.alpha_bar[1:] / self.alpha_bar[:-1]
+
+    @cached_property
+    def _betas_of_kind(self) -> Tensor:
         T = self.num_timesteps
         if self.kind == "cosine":
             angle = (torch.arange(T + 1, dtype=torch.float64) / T + COSINE_OFFSET) / (
@@ -111,12 +156,22 @@ class NoiseSchedule:
     def alpha_bar(self) -> Tensor:
         """Products of (1 - beta), float64, (T + 1,), indexed by t; ``alpha_bar[0]`` is 1."""
         one = torch.ones(1, dtype=torch.float64)
-        return torch.cat([one, torch.cumprod(1.0 - self.betas, dim=0)])
+        alpha_bar = torch.cat([one, torch.cumprod(1.0 - self._betas_of_kind, dim=0)])
+        if self.snr_factor != 1.0:
+            # SNR = alpha_bar / (1 - alpha_bar), solved for alpha_bar; 1 stays 1.
+            signal = self.snr_factor * alpha_bar
+            alpha_bar = signal / (signal + 1.0 - alpha_bar)
+        return _rescale_to_zero_terminal_snr(alpha_bar) if self.zero_terminal_snr else alpha_bar
 
     def snr_db(self, t: int) -> float:
-        """Signal-to-noise ratio alpha_bar_t / (1 - alpha_bar_t) in decibels, for t in 1..T."""
+        """Signal-to-noise ratio alpha_bar_t / (1 - alpha_bar_t) in decibels, for t in 1..T.
+
+        It is -inf where nothing of the image is left.
+        """
         self.check_timestep(t)
         alpha_bar_t = float(self.alpha_bar[t])
+        if alpha_bar_t == 0.0:
+            return -math.inf
         return 10.0 * math.log10(alpha_bar_t / (1.0 - alpha_bar_t))
 
     def timestep_for_strength(self, strength: float) -> int:
@@ -148,14 +203,10 @@ class NoiseSchedule:
 
     def to_spec(self) -> dict[str, Any]:
         """Return the JSON form that travels in artifacts; :meth:`from_spec` is the inverse."""
-        spec = {
-            "kind": self.kind,
-            "num_timesteps": self.num_timesteps,
-            "beta_start": self.beta_start,
-            "beta_end": self.beta_end,
-            "prediction": self.prediction,
-        }
-        return {name: spec[name] for name in ("kind", *_spec_fields(self.kind))}
+        spec = {name: getattr(self, name) for name in ("kind", *_spec_fields(self.kind))}
+        # As they were before there were these two: equal schedules have one form.
+        changed = {name: getattr(self, name) for name in _SPEC_DEFAULTS}
+        return spec | {n: value for n, value in changed.items() if value != _SPEC_DEFAULTS[n]}
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> "NoiseSchedule":
@@ -167,13 +218,26 @@ class NoiseSchedule:
         values = dict(spec)
         kind = values.pop("kind", None)
         expected = _spec_fields(kind)
-        if set(values) != set(expected):
+        if set(values) - _SPEC_DEFAULTS.keys() != set(expected):
             raise ValueError(
-                f"{kind} noise schedule with {sorted(values)}; expected exactly {sorted(expected)}"
+                f"{kind} noise schedule with {sorted(values)}; expected exactly "
+                f"{sorted(expected)}, and {sorted(_SPEC_DEFAULTS)} where they apply"
             )
         if kind == "cosine":
             return cls.cosine(**values)
         return cls.scaled_linear(**values) if kind == "scaled_linear" else cls.linear(**values)
+
+
+def _rescale_to_zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
+    """Lin et al. (2024), Algorithm 1: shift and scale sqrt(alpha_bar) to end at exactly 0.
+
+    The first timestep keeps its value. alpha_bar: float64, (T + 1,), ``alpha_bar[0]`` is 1.
+    """
+    root = alpha_bar.sqrt()
+    first, last = root[1], root[-1]
+    rescaled = ((root - last) * (first / (first - last))).square()
+    rescaled[0] = 1.0  # t = 0, which the paper does not count, stays the clean image.
+    return rescaled
 
 
 def _spec_fields(kind: object) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ _REQUIRED = {
     "trained_betas": None,
     "thresholding": False,
     "clip_sample_range": 1.0,
-    "rescale_betas_zero_snr": False,
     "predict_epsilon": True,  # before diffusers 0.10
 }
 
@@ -40,6 +39,7 @@ _TRANSLATED = {
     "beta_start",
     "num_train_timesteps",
     "prediction_type",
+    "rescale_betas_zero_snr",
 }
 
 
@@ -68,15 +68,19 @@ def from_scheduler_config(config: Mapping[str, Any]) -> NoiseSchedule:
     kind = _translate(config, "beta_schedule", _KINDS, default="linear")
     prediction = _translate(config, "prediction_type", _PREDICTIONS, default="epsilon")
     num_timesteps = int(config.get("num_train_timesteps", 1000))
+    zero = bool(config.get("rescale_betas_zero_snr", False))
     if kind == "cosine":
-        return NoiseSchedule.cosine(num_timesteps, prediction)
+        return NoiseSchedule.cosine(num_timesteps, prediction, zero_terminal_snr=zero)
     ends = config.get("beta_start", 1e-4), config.get("beta_end", 2e-2)
     make = NoiseSchedule.linear if kind == "linear" else NoiseSchedule.scaled_linear
-    return make(num_timesteps, *ends, prediction)
+    return make(num_timesteps, *ends, prediction, zero_terminal_snr=zero)
 
 
 def to_scheduler_config(schedule: NoiseSchedule) -> dict[str, Any]:
-    """Return the DDPMScheduler of a schedule; :func:`from_scheduler_config` is the inverse."""
+    """Return the DDPMScheduler of a schedule; :func:`from_scheduler_config` is the inverse.
+
+    A schedule with an snr_factor has no name there: its betas are listed, which is not read back.
+    """
     theirs = {ours: name for name, ours in (*_KINDS.items(), *_PREDICTIONS.items())}
     config: dict[str, Any] = {
         "_class_name": _CLASSES[0],
@@ -88,6 +92,10 @@ def to_scheduler_config(schedule: NoiseSchedule) -> dict[str, Any]:
     }
     if schedule.beta_start is not None:
         config |= {"beta_start": schedule.beta_start, "beta_end": schedule.beta_end}
+    if schedule.snr_factor != 1.0:
+        config["trained_betas"] = schedule.betas.tolist()
+    elif schedule.zero_terminal_snr:
+        config["rescale_betas_zero_snr"] = True
     return config
 
 

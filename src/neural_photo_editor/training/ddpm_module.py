@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from neural_photo_editor.common.seeding import derive_seed
 from neural_photo_editor.diffusion.noise import training_noise
-from neural_photo_editor.diffusion.objective import denoising_loss
+from neural_photo_editor.diffusion.objective import denoising_loss, min_snr_table, min_snr_weights
 from neural_photo_editor.diffusion.samplers import sample
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.imaging.value_range import to_uint8
@@ -26,12 +26,16 @@ class DDPMModule(PortraitModule):
     """DDPM (Ho et al. 2020), Algorithm 1, with the noise of each sample derived, not drawn.
 
     Timestep and noise are functions of (seed, epoch, sample id), so a resumed run, or one on
-    another number of processes, trains on the same ones.
+    another number of processes, trains on the same ones. "train/loss" is what is minimized; the
+    losses by timestep and "val/loss" are mean squared errors without weights, which compare across
+    weightings (not across what is predicted, nor across schedules).
 
     Args:
         network: puts out eps or v, as the schedule says; see `networks.denoising_unet`.
         schedule: the noise schedule.
         seed: of the training noise, the fixed validation noise and the sample grid.
+        min_snr_gamma: weighs the timesteps' losses, see `objective.min_snr_weights`; None counts
+            all alike, as DDPM does.
         sample_steps: DDIM steps of the sample grid.
         num_samples: images in the sample grid; the largest square number below is used.
         resolution, optimizer, lr_scheduler, gradient_clip_norm, channels_last: see
@@ -49,6 +53,7 @@ class DDPMModule(PortraitModule):
         seed: int,
         gradient_clip_norm: float | None = 1.0,
         channels_last: bool = False,
+        min_snr_gamma: float | None = None,
         sample_steps: int = 50,
         num_samples: int = 16,
     ) -> None:
@@ -61,8 +66,11 @@ class DDPMModule(PortraitModule):
             gradient_clip_norm=gradient_clip_norm,
             channels_last=channels_last,
         )
+        if min_snr_gamma is not None:
+            min_snr_weights(schedule, gamma=min_snr_gamma)  # Says now what does not fit.
         self.schedule = schedule
         self.seed = seed
+        self.min_snr_gamma = min_snr_gamma
         self.sample_steps = sample_steps
         self.samples_per_side = max(1, int(num_samples**0.5))
         # Names such as "train/loss_t001-125": the loss differs tenfold between small and large t.
@@ -83,6 +91,8 @@ class DDPMModule(PortraitModule):
             zeros.index_add(0, bucket, losses.detach()),
             zeros.index_add(0, bucket, torch.ones_like(losses)),
         )
+        if self.min_snr_gamma is not None:
+            losses = losses * min_snr_table(self.schedule, self.min_snr_gamma, losses.device)[t]
         loss = losses.mean()
         self.add_means({"train/loss": loss}, weight=len(losses))
         return loss
@@ -93,7 +103,10 @@ class DDPMModule(PortraitModule):
         self.log_validation({"val/loss": losses.mean()}, batch_size=len(losses))
 
     def make_samples(self, batch: Batch) -> Tensor:
-        """Return a square grid of images from pure noise, the same seeds every time."""
+        """Return a square grid of images from pure noise, the same seeds every time.
+
+        The batch says what color photos have on average: some schedules leave a trace of it at T.
+        """
         side = self.samples_per_side
         height, width = batch["image"].shape[-2:]
         images = sample(
@@ -103,6 +116,8 @@ class DDPMModule(PortraitModule):
             seeds=[derive_seed(self.seed, "sample grid", i) for i in range(side**2)],
             sampler="ddim",
             steps=min(self.sample_steps, self.schedule.num_timesteps),
+            # Not the mean photo: of a process's few photos it would show them.
+            mean_x_0=self.images(batch).mean(dim=(0, 2, 3)).reshape(3, 1, 1),
             device=self.device,
         )
         return to_uint8(images).reshape(side, side, 3, height, width)

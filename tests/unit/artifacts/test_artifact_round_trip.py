@@ -87,7 +87,7 @@ def _rewrite_spec(folder: Path, **changes: object) -> None:
 def test_a_newer_schema_is_refused_naming_both_versions(export: Export) -> None:
     folder = export("segmenter")
     _rewrite_spec(folder, schema_version=7, a_field_of_the_future=1)
-    message = r"version 7, this program reads 1 to 3: update the program"
+    message = r"version 7, this program reads 1 to 4: update the program"
     with pytest.raises(ValueError, match=message):
         load_artifact(folder)
     _rewrite_spec(folder, schema_version=0)
@@ -112,7 +112,7 @@ def test_a_specification_of_version_1_is_read_as_it_is(export: Export) -> None:
     path.write_text(json.dumps(spec))
     _rewrite_spec(folder, schema_version=1)
     assert load_artifact(folder).spec == expected
-    assert expected.schema_version == 3
+    assert expected.schema_version == 4
 
 
 @pytest.mark.parametrize(

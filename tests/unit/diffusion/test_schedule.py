@@ -84,6 +84,21 @@ def test_strength_means_the_same_noise_in_every_schedule(schedule: NoiseSchedule
         assert schedule.strength_for_timestep(t) == pytest.approx(strength, abs=0.004)
 
 
+@pytest.mark.parametrize("schedule", [SCHEDULE, COSINE])
+@pytest.mark.parametrize("factor", [0.25, 1 / 64, 4.0])
+def test_a_factor_shifts_every_signal_to_noise_ratio(
+    schedule: NoiseSchedule, factor: float
+) -> None:
+    """simple diffusion (Hoogeboom et al. 2023): log-SNR + 2 log(64 / side)."""
+    shifted = NoiseSchedule.from_spec({**schedule.to_spec(), "snr_factor": factor})
+    for t in (1, 10, 250, 499):
+        expected = schedule.snr_db(t) + 10.0 * np.log10(factor)
+        assert shifted.snr_db(t) == pytest.approx(expected, abs=1e-6)
+    products = torch.cumprod(1.0 - shifted.betas, dim=0)
+    torch.testing.assert_close(products, shifted.alpha_bar[1:], rtol=1e-9, atol=0)
+    assert shifted.alpha_bar[0] == 1.0
+
+
 def test_strength_of_a_schedule_that_keeps_more_signal_ends_at_its_last_timestep() -> None:
     mild = NoiseSchedule.linear(100, 1e-4, 2e-2)
     assert mild.timestep_for_strength(1.0) == 100
@@ -95,6 +110,9 @@ def test_strength_of_a_schedule_that_keeps_more_signal_ends_at_its_last_timestep
         NoiseSchedule.linear(250, 2e-4, 3e-2),
         NoiseSchedule.scaled_linear(250, 2e-4, 3e-2, "v"),
         NoiseSchedule.cosine(250, "v"),
+        NoiseSchedule.cosine(250, snr_factor=0.25),
+        NoiseSchedule.linear(250, prediction="v", zero_terminal_snr=True),
+        NoiseSchedule.scaled_linear(250, 1e-4, 1e-2, "v", snr_factor=4, zero_terminal_snr=True),
     ],
 )
 def test_spec_round_trip_equality_and_pickle(schedule: NoiseSchedule) -> None:
@@ -119,7 +137,11 @@ def test_specs_hold_what_their_kind_needs() -> None:
         "beta_end": 1.2e-2,
         "prediction": "epsilon",
     }
-    assert COSINE.to_spec() == {"kind": "cosine", "num_timesteps": 1000, "prediction": "epsilon"}
+    cosine = {"kind": "cosine", "num_timesteps": 1000, "prediction": "epsilon"}
+    assert COSINE.to_spec() == cosine
+    assert NoiseSchedule.cosine(1000, snr_factor=0.25).to_spec() == {**cosine, "snr_factor": 0.25}
+    explicit = {**cosine, "snr_factor": 1.0, "zero_terminal_snr": False}
+    assert NoiseSchedule.from_spec(explicit) == COSINE
 
 
 @pytest.mark.parametrize(
@@ -134,6 +156,9 @@ def test_specs_hold_what_their_kind_needs() -> None:
         {**SCHEDULE.to_spec(), "beta_end": 1.0},
         {**SCHEDULE.to_spec(), "num_timesteps": 0},
         {**SCHEDULE.to_spec(), "prediction": "x_0"},
+        {**SCHEDULE.to_spec(), "zero_terminal_snr": True},
+        {**SCHEDULE.to_spec(), "snr_factor": 0.0},
+        {**SCHEDULE.to_spec(), "snr_factor": float("nan")},
     ],
 )
 def test_bad_specs_are_refused(spec: dict[str, object]) -> None:

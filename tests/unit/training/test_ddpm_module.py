@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from neural_photo_editor.diffusion.noise import training_noise
+from neural_photo_editor.diffusion.objective import min_snr_weights
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.networks.denoising_unet import DenoisingUNet
 from neural_photo_editor.training.ddpm_module import DDPMModule
@@ -50,6 +51,27 @@ def test_logged_losses_are_those_of_the_derived_noise(
         assert float(metrics[name]) == pytest.approx(float(chosen.mean()), rel=1e-5)
 
 
+def test_timesteps_are_weighted_in_the_objective_alone(
+    rates: dict[str, Any], batches: list[Batch], fit: Callable[..., Trainer]
+) -> None:
+    """Of an untrained network, which answers 0; the losses by timestep stay mean squares."""
+    rates["optimizer"] = lambda parameters: torch.optim.SGD(parameters, lr=0.0)
+    plain = fit(make_module(rates, num_samples=1), max_steps=3).callback_metrics
+    module = make_module(rates, num_samples=1, min_snr_gamma=5.0)
+    weighted = fit(module, max_steps=3).callback_metrics
+    t, eps = training_noise(7, epoch=0, sample_ids=range(12), shape=SHAPE, num_timesteps=100)
+    weights = min_snr_weights(module.schedule, gamma=5.0)[t]
+    expected = (weights * eps.square().mean(dim=(1, 2, 3))).mean()
+    assert float(weighted["train/loss"]) == pytest.approx(float(expected), rel=1e-5)
+    assert float(plain["train/loss"]) > 1.2 * float(expected)
+    others = [name for name in plain if name.startswith(("train/loss_t", "val/loss"))]
+    assert len(others) == 5
+    for name in others:
+        assert float(weighted[name]) == float(plain[name])
+    with pytest.raises(ValueError, match="min_snr_gamma is 0"):
+        make_module(rates, min_snr_gamma=0.0)
+
+
 def test_a_samples_loss_does_not_depend_on_its_batch(
     rates: dict[str, Any], batches: list[Batch]
 ) -> None:
@@ -84,10 +106,21 @@ def test_samples_are_a_square_grid_that_repeats(
 ) -> None:
     module = make_module(rates, num_samples=5, sample_steps=2).eval()
     with torch.no_grad():
-        first, second = module.make_samples(batches[0]), module.make_samples(batches[1])
+        first, second = module.make_samples(batches[0]), module.make_samples(batches[0])
     assert first.shape == (2, 2, *SHAPE)
     assert first.dtype == torch.uint8
     assert torch.equal(first, second)
+
+
+def test_samples_start_from_the_photos_color(rates: dict[str, Any], batches: list[Batch]) -> None:
+    """The schedule leaves sqrt(alpha_bar_T) of it at T, and the untrained network all the rest."""
+    white = {"image": torch.full_like(batches[0]["image"], 255)}
+    module = make_module(rates, num_samples=1, sample_steps=1).eval()
+    module.schedule = NoiseSchedule.linear(100, 1e-2, 5e-2)  # eps = 0: x_0 = x_T / sqrt(alpha_bar)
+    black = {"image": torch.zeros_like(batches[0]["image"])}
+    with torch.no_grad():
+        light, dark = module.make_samples(white).float(), module.make_samples(black).float()
+    assert float((light - dark).mean()) > 40
 
 
 def test_metadata_carries_the_schedule(rates: dict[str, Any]) -> None:

@@ -52,7 +52,8 @@ class EMA(Callback):
     ) -> None:
         if trainer.global_step > self._seen_step:
             self._seen_step = trainer.global_step
-            self.update(pl_module)
+            if not getattr(pl_module, "step_skipped", False):
+                self.update(pl_module)
 
     @torch.no_grad()
     def update(self, pl_module: LightningModule) -> None:

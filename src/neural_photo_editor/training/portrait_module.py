@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -31,8 +32,13 @@ class RunningMeans:
         self._sums: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
 
     def add(self, names: tuple[str, ...], sums: Tensor, weights: Tensor) -> None:
-        """Add one weighted sum and one weight per name, both of shape (len(names),)."""
-        sums, weights = sums.detach().float(), weights.detach().float()
+        """Add one weighted sum and one weight per name, both of shape (len(names),).
+
+        A sum that is not finite is left out with its weight: one step must not hide all others.
+        """
+        sums = sums.detach().float()
+        finite = sums.isfinite()
+        sums, weights = sums.where(finite, 0.0), weights.detach().float().where(finite, 0.0)
         if names in self._sums:
             sums, weights = self._sums[names][0] + sums, self._sums[names][1] + weights
         self._sums[names] = (sums, weights)
@@ -55,6 +61,31 @@ class RunningMeans:
         return {name: total / weight for name, total, weight in rows if weight > 0}
 
 
+class BufferCopy:
+    """A copy of a module's buffers, such as the running statistics of batch norms."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = (module,)  # In a tuple, and so no submodule of it.
+        self._copies: list[Tensor] = []
+
+    def save(self) -> None:
+        buffers = list(self._module[0].buffers())
+        if [b.device for b in buffers] != [c.device for c in self._copies]:
+            self._copies = [buffer.clone() for buffer in buffers]
+        elif buffers:
+            torch._foreach_copy_(self._copies, buffers)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for buffer, copy in zip(self._module[0].buffers(), self._copies, strict=True):
+            buffer.copy_(copy)
+
+
+def gradient_norm(network: nn.Module) -> Tensor:
+    """Return the 2-norm of a network's gradients, a scalar."""
+    return nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+
+
 class PortraitModule(LightningModule):
     """Base of the three modules; ``network`` is the part that is exported.
 
@@ -67,6 +98,11 @@ class PortraitModule(LightningModule):
         gradient_clip_norm: longest gradient, None for no limit. Lightning's own flag works neither
             with fused optimizers nor in manual optimization.
         channels_last: keep images and weights in NHWC order.
+
+    Attributes:
+        step_skipped: whether the step just taken left the weights alone, because a gradient was NaN
+            or infinite; equal on all processes.
+        last_loss: ``train/loss`` of the pass just made, a scalar of this process.
     """
 
     def __init__(
@@ -93,6 +129,9 @@ class PortraitModule(LightningModule):
         self.lr_scheduler_factory = lr_scheduler
         self.gradient_clip_norm = gradient_clip_norm
         self.means = RunningMeans()
+        self.step_skipped = False
+        self.last_loss = torch.tensor(torch.nan)
+        self._buffers_before = BufferCopy(self)
         self._logged_step = -1
 
     def artifact_metadata(self) -> dict[str, Any]:
@@ -121,11 +160,46 @@ class PortraitModule(LightningModule):
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002
     ) -> None:
         """Clip by ``gradient_clip_norm`` and note the norm before clipping, in one pass."""
-        parameters = [p for p in self.network.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = gradient_norm(self.network)
         if self.gradient_clip_norm is not None:
+            parameters = [p for p in self.network.parameters() if p.grad is not None]
             nn.utils.clip_grads_with_norm_(parameters, self.gradient_clip_norm, norm)
+        if isinstance(norm, DTensor):  # With FSDP each process has a part of the gradients.
+            norm = norm.full_tensor()
         self.add_means({"train/grad_norm": norm})
+        self.skip_nonfinite(norm, optimizer)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        self.step_skipped = False
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._buffers_before.save()
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        # An infinite loss can have finite gradients, and on one process alone. NaN gradients
+        # reach all processes through the reduction that there is anyway.
+        guard = torch.where(loss.detach().isfinite(), 1.0, torch.nan)
+        super().backward(loss * guard, *args, **kwargs)
+
+    def skip_nonfinite(self, norm: Tensor, optimizer: Optimizer) -> None:
+        """Take the optimizer's next step away if the norm is NaN or infinite.
+
+        Weights, the optimizer's state and the running statistics of batch norms stay as they were.
+        In manual optimization: call it between backward and ``optimizer.step()``.
+
+        Args:
+            norm: of the reduced gradients, and so equal on all processes.
+            optimizer: of those gradients.
+        """
+        # Here the host waits for the device. Only the optimizer's few kernels are left to launch,
+        # and they run longer than it takes to launch what comes after them.
+        if not self.step_skipped and bool(norm.isfinite()):
+            return
+        self.step_skipped = True
+        self._buffers_before.restore()
+        optimizer.zero_grad(set_to_none=True)  # Optimizers pass over weights without a gradient.
+        for group in optimizer.param_groups:
+            if "use_muon" in group:  # Muon counts steps by group, whether there are gradients or not.
+                group["step"] = group.get("step", 0) - 1
 
     # Batches and logging.
 
@@ -144,6 +218,7 @@ class PortraitModule(LightningModule):
 
     def add_means(self, values: Mapping[str, Tensor], *, weight: int = 1) -> None:
         """Average scalars into the next logged row, ``weight`` counting like so many steps."""
+        self.last_loss = values.get("train/loss", self.last_loss).detach()
         names = tuple(values)
         sums = torch.stack([value.detach().float() for value in values.values()]) * weight
         self.means.add(names, sums, torch.full_like(sums, float(weight)))

@@ -61,7 +61,12 @@ def evaluate(cfg: DictConfig) -> EvaluationResult:
         )
     elif kind == "segmenter":
         result = evaluate_segmenter(
-            trained.network, batches, out_dir=out_dir, num_images=cfg.num_images, device=device
+            trained.network,
+            batches,
+            out_dir=out_dir,
+            num_images=cfg.num_images,
+            test_time_flip=cfg.test_time_flip,
+            device=device,
         )
     else:
         result = evaluate_upscaler(

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from neural_photo_editor.common.regions import NUM_REGIONS
 from neural_photo_editor.data.shard_writer import write_shards
 from neural_photo_editor.data.synthetic_source import SyntheticPortraits
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
@@ -50,6 +51,8 @@ def test_experiment_composes_and_instantiates(
     overrides = [f"experiment={experiment}", f"data.shards={tmp_path}", f"run_dir={tmp_path}"]
     if "srgan" in experiment:
         overrides.append(f"module.perceptual.segmenter_checkpoint={segmenter_checkpoint}")
+    if "segmenter" in experiment:  # Else the training shards are counted.
+        overrides.append(f"module.region_shares={[1] * NUM_REGIONS}")
     cfg = composed(*overrides)
     settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)

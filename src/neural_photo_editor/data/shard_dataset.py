@@ -1,6 +1,6 @@
 """Whole batches of photos and label maps, read from shards and augmented."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from neural_photo_editor.data.augmentation import (
     random_frame,
 )
 from neural_photo_editor.data.batch_memory import BatchMemory, BatchSlot, scratch_memory
+from neural_photo_editor.data.placement import RandomPlacement
+from neural_photo_editor.data.quality_loss import QualityLoss
 from neural_photo_editor.data.shard_reader import CorruptSampleError, ShardReader
 from neural_photo_editor.data.shard_stream import Batch, BatchRequest
 from neural_photo_editor.data.transforms import (
@@ -31,6 +33,12 @@ class BatchInMemory(NamedTuple):
     slot: BatchSlot
     sample_ids: list[int]
     damaged: dict[int, str]
+
+
+class _Draw(TypedDict):
+    seed: int
+    epoch: int
+    sample_ids: list[int]
 
 
 def open_batch(sent: Batch | BatchInMemory, memory: BatchMemory | None) -> Batch:
@@ -56,9 +64,9 @@ class ShardDataset(Dataset[Batch | BatchInMemory]):
     """Reads whole batches: ``dataset[BatchRequest(epoch, sample_ids)]``.
 
     A photo is cropped to `crop_size` (to its largest square where that is None), then resized to
-    `resolution`. With `augment` the place of the crop and, if `horizontal_flip`, a flip and the
-    `color_jitter` are drawn from (seed, epoch, sample id), see `augmentation`; without it the crop
-    is central and nothing is flipped or colored.
+    `resolution`. With `augment` the place of the crop and, if `horizontal_flip`, a flip, the
+    `placement`, the `color_jitter` and the `quality_loss` are drawn from (seed, epoch, sample id)
+    and applied in that order; without it the crop is central and nothing is changed.
 
     With `skip_damaged` a sample that cannot be read is replaced by the next readable one of the
     global batch, counted from its own place and around the end, so that the batch does not depend
@@ -80,7 +88,9 @@ class ShardDataset(Dataset[Batch | BatchInMemory]):
         crop_size: int | None = None,
         augment: bool = False,
         horizontal_flip: bool = False,
+        placement: RandomPlacement | None = None,
         color_jitter: ColorJitter | None = None,
+        quality_loss: QualityLoss | None = None,
         skip_damaged: bool = False,
         seed: int = 0,
         memory: BatchMemory | None = None,
@@ -90,7 +100,9 @@ class ShardDataset(Dataset[Batch | BatchInMemory]):
         self.crop_size = crop_size
         self.augment = augment
         self.horizontal_flip = horizontal_flip
+        self.placement = placement
         self.color_jitter = color_jitter
+        self.quality_loss = quality_loss
         self.skip_damaged = skip_damaged
         self.seed = seed
         self.memory = memory
@@ -132,14 +144,22 @@ class ShardDataset(Dataset[Batch | BatchInMemory]):
             else:
                 window = crop(label_map, top=top, left=left, size=size)
                 labels[row] = resize_labels(window, width=side, height=side)[:, ::step]
-        if self.augment and self.color_jitter is not None:
-            images[:] = self.color_jitter.apply(
-                torch.from_numpy(images),
-                seed=self.seed,
-                epoch=request.epoch,
-                sample_ids=sample_ids,
-            ).numpy()
+        if self.augment:
+            self._augment(images, labels, epoch=request.epoch, sample_ids=sample_ids)
         return sample_ids, damaged
+
+    def _augment(
+        self, images: Pixels, labels: Pixels, *, epoch: int, sample_ids: list[int]
+    ) -> None:
+        photos, label_maps = torch.from_numpy(images), torch.from_numpy(labels)
+        draw: _Draw = {"seed": self.seed, "epoch": epoch, "sample_ids": sample_ids}
+        if self.placement is not None:
+            placed = self.placement.apply(photos, label_maps, **draw)
+            photos.copy_(placed[0])
+            label_maps.copy_(placed[1])
+        for change in (self.color_jitter, self.quality_loss):
+            if change is not None:
+                photos.copy_(change.apply(photos, **draw))
 
     def _read(
         self, request: BatchRequest, row: int, damaged: dict[int, str]

@@ -1,4 +1,4 @@
-"""Judging a segmenter: intersection over union, and predictions beside the truth."""
+"""Judging a segmenter: overlap, borders, confusions, and predictions beside the truth."""
 
 from pathlib import Path
 
@@ -7,10 +7,13 @@ import torch
 from torch import nn
 
 from neural_photo_editor.common.regions import NUM_REGIONS, REGION_NAMES, colorize_labels
+from neural_photo_editor.editing.segmentation import MirrorAveraged
 from neural_photo_editor.evaluation.evaluation_result import Batches, EvaluationResult
 from neural_photo_editor.evaluation.pictures import Picture, enlarge, save_grid
 from neural_photo_editor.imaging.value_range import to_model_range
-from neural_photo_editor.metrics.segmentation import ConfusionMatrix
+from neural_photo_editor.metrics.boundary import BoundaryF1
+from neural_photo_editor.metrics.segmentation import ConfusionMatrix, by_region
+from neural_photo_editor.training.confusion_picture import draw_confusion
 
 PICTURE_PX = 192
 
@@ -21,23 +24,25 @@ def evaluate_segmenter(
     *,
     out_dir: Path,
     num_images: int = 6,
+    test_time_flip: bool = False,
     device: torch.device | str = "cpu",
 ) -> EvaluationResult:
-    """Measure mean IoU, each region's IoU and pixel accuracy on held-out photos.
+    """Measure IoU and F1 of regions and borders, and pixel accuracy, on held-out photos.
 
     Args:
         network: photo -> logits of the regions.
         batches: held-out photos with label maps.
-        out_dir: receives ``metrics.json`` and ``segmentation.png``, a row each of photos, truth
-            and predictions.
+        out_dir: receives ``metrics.json``, ``segmentation.png``, a row each of photos, truth and
+            predictions, and ``confusion.png``.
         num_images: photos in the picture.
+        test_time_flip: see `MirrorAveraged`.
         device: where to compute.
 
     Raises:
         ValueError: there are no photos.
     """
-    network = network.to(device)
-    confusion, num_samples = ConfusionMatrix(NUM_REGIONS), 0
+    network = (MirrorAveraged(network) if test_time_flip else network).to(device)
+    confusion, boundary, num_samples = ConfusionMatrix(NUM_REGIONS), BoundaryF1(NUM_REGIONS), 0
     photos: list[Picture] = []
     truth: list[Picture] = []
     predicted: list[Picture] = []
@@ -46,6 +51,7 @@ def evaluate_segmenter(
             labels = batch["labels"].long()
             prediction = network(to_model_range(batch["image"]).to(device)).argmax(dim=1).cpu()
             confusion.update(prediction, labels)
+            boundary.update(prediction, labels)
             num_samples += len(labels)
             wanted = slice(0, max(0, num_images - len(photos)))
             photos += list(batch["image"][wanted].permute(0, 2, 3, 1).numpy())
@@ -55,18 +61,18 @@ def evaluate_segmenter(
         raise ValueError("there are no held-out photos to evaluate the segmenter on")
     rows = [[enlarge(p, PICTURE_PX) for p in row] for row in (photos, truth, predicted)]
     save_grid(rows, out_dir / "segmentation.png")
-    # A region that neither truth nor prediction contains has no IoU.
-    iou = {
-        f"iou/{name}": value
-        for name, value in zip(REGION_NAMES, confusion.iou().tolist(), strict=True)
-        if value == value
-    }
+    draw_confusion(confusion, out_dir / "confusion.png", title=f"{num_samples:,} held-out photos")
     metrics = {
         "mean_iou": confusion.mean_iou(),
+        "mean_f1": confusion.mean_f1(),
+        "boundary_f1": boundary.mean(),
         "pixel_accuracy": confusion.pixel_accuracy(),
-        **iou,
+        **by_region("iou", confusion.iou(), REGION_NAMES),
+        **by_region("f1", confusion.f1(), REGION_NAMES),
+        **by_region("boundary_f1", boundary.per_class(), REGION_NAMES),
     }
-    result = EvaluationResult("segmenter", num_samples, metrics, ["segmentation.png"])
+    pictures = ["segmentation.png", "confusion.png"]
+    result = EvaluationResult("segmenter", num_samples, metrics, pictures)
     result.save(out_dir)
     return result
 

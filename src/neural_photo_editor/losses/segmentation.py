@@ -1,8 +1,41 @@
 """Losses of the segmenter."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def balanced_weights(region_shares: Sequence[float], *, exponent: float) -> Tensor:
+    """Return what a pixel of each region weighs: region_share ** -exponent, 1 on average.
+
+    Exponent 1 is inverse class frequency, so that every region weighs the same in sum; 0.5 is the
+    inverse square root of Mahajan et al. 2018 ("Exploring the Limits of Weakly Supervised
+    Pretraining", section 2.2; there of how often images are drawn). The mean is over the pixels of
+    the training set: balanced and plain losses are of one size. With f_c the shares,
+
+        w_c = f_c^-exponent / sum_k f_k^(1 - exponent)
+
+    Args:
+        region_shares: of the pixels, (C,), not negative; they are normalized. A region of share 0
+            gets the weight of the rarest other one.
+        exponent: from 0, all pixels alike, to 1.
+
+    Returns:
+        float32, (C,).
+
+    Raises:
+        ValueError: a share is negative or not finite, all are 0, or the exponent is out of range.
+    """
+    if not 0.0 <= exponent <= 1.0:
+        raise ValueError(f"class_balance is {exponent}; choose a number from 0 to 1")
+    shares = torch.tensor(list(region_shares), dtype=torch.float64)
+    if not torch.isfinite(shares).all() or (shares < 0).any() or not shares.sum() > 0:
+        raise ValueError(f"region_shares are {list(region_shares)}; give each region's pixels")
+    shares /= shares.sum()
+    weights = shares.clamp(min=shares[shares > 0].min()) ** -exponent
+    return (weights / (shares * weights).sum()).float()
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -31,14 +64,25 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return 1 - dice[num_labeled > 0].mean()
 
 
-def cross_entropy_dice_loss(logits: Tensor, labels: Tensor, *, dice_weight: float = 1.0) -> Tensor:
+def cross_entropy_dice_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    dice_weight: float = 1.0,
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Cross-entropy + `dice_weight` * soft Dice (nnU-Net, Isensee et al. 2021).
 
-    Cross-entropy weighs regions by area; Dice weighs a brow as much as the hair.
+    Cross-entropy weighs regions by area, unless `class_weights` say otherwise; Dice weighs a brow
+    as much as the hair. The weighted sum is divided by the number of pixels, not by their weights
+    as torch does: the mean over processes is then that over their pixels.
 
-    Args: logits and labels as in `dice_loss`.
+    Args:
+        logits, labels: as in `dice_loss`.
+        class_weights: float, (C,), see `balanced_weights`; None for 1 everywhere.
 
     Returns:
         float32 scalar.
     """
-    return F.cross_entropy(logits.float(), labels) + dice_weight * dice_loss(logits, labels)
+    summed = F.cross_entropy(logits.float(), labels, weight=class_weights, reduction="sum")
+    return summed / labels.numel() + dice_weight * dice_loss(logits, labels)

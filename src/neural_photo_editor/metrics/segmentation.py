@@ -1,5 +1,8 @@
 """Metrics of the segmenter."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -52,7 +55,35 @@ class ConfusionMatrix:
         """Mean IoU over the classes that occur in the labels; NaN before the first update."""
         return float(self.iou()[self.counts.sum(1) > 0].mean())
 
+    def f1(self) -> Tensor:
+        """F1 (Dice coefficient) of each class: 2 TP / (2 TP + FP + FN).
+
+        Returns:
+            float64, (C,), NaN where a class is neither in the labels nor predicted.
+        """
+        counts = self.counts.double()
+        return 2 * counts.diagonal() / (counts.sum(0) + counts.sum(1))
+
+    def mean_f1(self) -> float:
+        """Mean F1 over the classes that occur in the labels; NaN before the first update."""
+        return float(self.f1()[self.counts.sum(1) > 0].mean())
+
     def pixel_accuracy(self) -> float:
         """Share of pixels with the right class; NaN before the first update."""
         counts = self.counts.double()
         return float(counts.diagonal().sum() / counts.sum())
+
+    def row_shares(self) -> Tensor:
+        """Share of each true class's pixels that was predicted as each class.
+
+        Returns:
+            float64, (C, C); rows sum to 1, or are NaN where a class is not in the labels.
+        """
+        counts = self.counts.double()
+        return counts / counts.sum(1, keepdim=True)
+
+
+def by_region(prefix: str, values: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """Name the values of classes ``prefix/NAME``, those that are NaN left out."""
+    pairs = zip(names, values.tolist(), strict=True)
+    return {f"{prefix}/{name}": value for name, value in pairs if not math.isnan(value)}

@@ -2,7 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
+from neural_photo_editor.data.augmentation import ColorJitter
+from neural_photo_editor.data.placement import RandomPlacement
+from neural_photo_editor.data.quality_loss import QualityLoss
 from neural_photo_editor.data.shard_dataset import ShardDataset
 from neural_photo_editor.data.shard_reader import ShardReader, decode_jpeg
 from neural_photo_editor.data.shard_stream import BatchRequest
@@ -46,6 +50,43 @@ def test_flipped_photos_are_the_readers(reader: ShardReader) -> None:
             assert as_it_is or np.array_equal(image, expected[..., ::-1])
             flipped += not as_it_is
     assert 4 < flipped < 20
+
+
+def test_every_change_depends_on_seed_epoch_and_sample_alone(reader: ShardReader) -> None:
+    dataset = ShardDataset(
+        reader,
+        resolution=32,
+        augment=True,
+        horizontal_flip=True,
+        placement=RandomPlacement(rotation=20, scale=0.2, shift=0.1),
+        color_jitter=ColorJitter(brightness=0.2),
+        quality_loss=QualityLoss(gray=0.3, blur=0.5, jpeg=0.5),
+        seed=5,
+    )
+    together = dataset[BatchRequest(3, (4, 0, 5, 2))]
+    for row, sample_id in enumerate((4, 0, 5, 2)):
+        alone = dataset[BatchRequest(3, (sample_id,))]
+        for name in ("image", "labels"):
+            assert torch.equal(alone[name][0], together[name][row])
+    other = dataset[BatchRequest(4, (4, 0, 5, 2))]
+    assert not torch.equal(other["labels"], together["labels"])
+
+
+def test_placement_moves_labels_and_held_out_samples_stay(reader: ShardReader) -> None:
+    def batch(augment: bool, placement: RandomPlacement | None) -> dict[str, torch.Tensor]:
+        dataset = ShardDataset(reader, resolution=40, augment=augment, placement=placement)
+        return dataset[BatchRequest(0, (0, 1, 2))]  # type: ignore[return-value]
+
+    placement = RandomPlacement(rotation=20)
+    plain, placed = batch(True, None), batch(True, placement)
+    assert not torch.equal(plain["labels"], placed["labels"])
+    expected = placement.apply(
+        plain["image"], plain["labels"], seed=0, epoch=0, sample_ids=(0, 1, 2)
+    )
+    assert torch.equal(placed["image"], expected[0])
+    assert torch.equal(placed["labels"], expected[1])
+    held_out = batch(False, placement)
+    assert torch.equal(held_out["labels"], plain["labels"])
 
 
 def test_a_photo_too_large_for_the_memory_is_decoded_elsewhere(reader: ShardReader) -> None:

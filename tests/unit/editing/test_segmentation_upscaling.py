@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from neural_photo_editor.editing import segmentation
 from neural_photo_editor.editing.segmentation import (
     LabelMap,
+    MirrorAveraged,
     PhotoSegmenter,
     label_map,
     region_mask,
@@ -21,6 +22,7 @@ from neural_photo_editor.editing.segmentation import (
 from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
 from neural_photo_editor.imaging.geometry import SquareCrop, choose_square
 from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo
+from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 from neural_photo_editor.networks.srresnet import SRResNet
 
 
@@ -185,3 +187,14 @@ def _nearest_x4(x: Tensor) -> Tensor:
 def test_squares_are_enlarged_only_as_often_as_needed(side: int, expected: int) -> None:
     square = torch.zeros(1, 3, 64, 64)
     assert enlarge_square(_nearest_x4, square, scale=4, side=side).shape[-1] == expected
+
+
+def test_mirror_averaged_logits_are_symmetric_and_the_mean_of_both() -> None:
+    network = SegmentationUNet(widths=(8, 16), blocks_per_level=1).eval()
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits = MirrorAveraged(network)(x)
+        torch.testing.assert_close(MirrorAveraged(network)(x.flip(3)), logits.flip(3))
+        expected = torch.stack((network(x), network(x.flip(3)).flip(3))).mean(0)
+        torch.testing.assert_close(logits, expected)
+        assert not torch.allclose(network(x.flip(3)), network(x).flip(3))

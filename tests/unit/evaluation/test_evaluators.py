@@ -87,8 +87,33 @@ def test_a_segmenter_is_judged_region_by_region(
     assert result.metrics["iou/skin"] == 1.0
     assert result.metrics["iou/hair"] == pytest.approx(float(hair / (hair + background)))
     assert result.metrics["pixel_accuracy"] == pytest.approx(float((labels != 0).float().mean()))
+    assert result.metrics["f1/skin"] == result.metrics["boundary_f1/skin"] == 1.0
+    assert 0.0 < result.metrics["boundary_f1/hair"] < 1.0
+    assert result.metrics["boundary_f1"] < result.metrics["mean_f1"] + 0.1
+    assert result.pictures == ["segmentation.png", "confusion.png"]
+    assert all((tmp_path / picture).is_file() for picture in result.pictures)
     with Image.open(tmp_path / "segmentation.png") as picture:
         assert picture.size == (3 * 192 + 2 * 4, 3 * 192 + 2 * 4)
+
+
+def test_a_flip_at_test_time_averages_what_the_network_says_of_both(
+    batches: list[dict[str, Tensor]], tmp_path: Path
+) -> None:
+    class Left(nn.Module):
+        """Sees hair in the left half of any photo, else little background."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = torch.zeros(len(x), 11, SIDE, SIDE)
+            logits[:, 0] = 1.0
+            logits[:, 1, :, : SIDE // 2] = 3.0
+            return logits
+
+    once = evaluate_segmenter(Left(), batches, out_dir=tmp_path)
+    flipped = evaluate_segmenter(Left(), batches, out_dir=tmp_path, test_time_flip=True)
+    labels = torch.cat([batch["labels"] for batch in batches])
+    hair = float((labels == 1).float().mean())
+    assert flipped.metrics["iou/hair"] == pytest.approx(hair)  # Everywhere: 1.5 against 1.
+    assert once.metrics["iou/hair"] != flipped.metrics["iou/hair"]
 
 
 def test_an_upscaler_is_judged_against_bicubic(

@@ -5,7 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from neural_photo_editor.losses.segmentation import cross_entropy_dice_loss, dice_loss
+from neural_photo_editor.losses.segmentation import (
+    balanced_weights,
+    cross_entropy_dice_loss,
+    dice_loss,
+)
 
 
 def dice_by_hand(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -65,3 +69,67 @@ def test_low_precision_logits_give_a_float32_loss(
     loss = cross_entropy_dice_loss(logits.bfloat16(), labels)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(cross_entropy_dice_loss(logits, labels).item(), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "expected"),
+    [
+        (0.0, [1.0, 1.0, 1.0]),
+        # 1 / root of (0.64, 0.32, 0.04), over 0.8 + 0.565685 + 0.2.
+        (0.5, [1.25 / 1.565685, 1.767767 / 1.565685, 5.0 / 1.565685]),
+        (1.0, [1 / (3 * 0.64), 1 / (3 * 0.32), 1 / (3 * 0.04)]),
+    ],
+)
+def test_weights_are_those_by_hand(exponent: float, expected: list[float]) -> None:
+    shares = [0.64, 0.32, 0.04]
+    weights = balanced_weights([1000 * share for share in shares], exponent=exponent)
+    assert weights.dtype == torch.float32
+    assert weights.tolist() == pytest.approx(expected, rel=1e-5)
+    assert float(weights @ torch.tensor(shares)) == pytest.approx(1.0, rel=1e-6)
+
+
+def test_an_absent_region_weighs_like_the_rarest_one() -> None:
+    weights = balanced_weights([0.7, 0.0, 0.3], exponent=1.0)
+    assert weights[1] == weights[2]
+    assert weights[0] == pytest.approx(0.5 / 0.7)
+
+
+@pytest.mark.parametrize("shares", [[0.5, -0.1], [0.0, 0.0], [float("nan"), 1.0], []])
+def test_shares_that_are_none_are_refused(shares: list[float]) -> None:
+    with pytest.raises(ValueError, match="region_shares"):
+        balanced_weights(shares, exponent=0.5)
+
+
+@pytest.mark.parametrize("exponent", [-0.1, 1.5, float("nan")])
+def test_a_balance_out_of_range_is_refused(exponent: float) -> None:
+    with pytest.raises(ValueError, match="class_balance is"):
+        balanced_weights([0.5, 0.5], exponent=exponent)
+
+
+def test_weighted_cross_entropy_is_the_sum_by_hand(
+    batch: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    logits, labels = batch
+    weights = torch.tensor([0.5, 2.0, 1.0, 3.0, 4.0])
+    loss = cross_entropy_dice_loss(logits, labels, dice_weight=0.0, class_weights=weights)
+    total, values = 0.0, logits.double().numpy()
+    for n, y, x in np.ndindex(*labels.shape):
+        label = int(labels[n, y, x])
+        scores = values[n, :, y, x]
+        total += float(weights[label]) * (np.log(np.exp(scores).sum()) - scores[label])
+    assert loss.item() == pytest.approx(total / labels.numel(), rel=1e-6)
+
+
+def test_weighted_cross_entropy_is_the_mean_of_that_of_equal_parts(
+    batch: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    logits, labels = batch
+    weights = torch.tensor([0.5, 2.0, 1.0, 3.0, 4.0])
+
+    def loss(rows: slice) -> float:
+        return cross_entropy_dice_loss(
+            logits[rows], labels[rows], dice_weight=0.0, class_weights=weights
+        ).item()
+
+    parts = (loss(slice(0, 1)) + loss(slice(1, 2))) / 2
+    assert parts == pytest.approx(loss(slice(0, 2)), rel=1e-6)

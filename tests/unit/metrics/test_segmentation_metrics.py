@@ -1,4 +1,4 @@
-"""IoU against counting with NumPy."""
+"""IoU and F1 against counting with NumPy."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from neural_photo_editor.metrics.segmentation import ConfusionMatrix
+from neural_photo_editor.metrics.segmentation import ConfusionMatrix, by_region
 
 
 def test_iou_equals_counting() -> None:
@@ -29,6 +29,39 @@ def test_iou_equals_counting() -> None:
     assert expected[5] == 0
     assert confusion.mean_iou() == pytest.approx(np.mean(expected[:4]))
     assert confusion.pixel_accuracy() == pytest.approx((labels == predicted).mean())
+
+
+def test_f1_is_the_harmonic_mean_of_precision_and_recall() -> None:
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 3, (4, 6, 6))
+    predicted = np.where(generator.random(labels.shape) < 0.6, labels, 4)
+    confusion = ConfusionMatrix(5)
+    confusion.update(torch.from_numpy(predicted), torch.from_numpy(labels))
+    f1 = confusion.f1()
+    for c in range(3):
+        hits = ((labels == c) & (predicted == c)).sum()
+        precision, recall = hits / (predicted == c).sum(), hits / (labels == c).sum()
+        assert float(f1[c]) == pytest.approx(2 * precision * recall / (precision + recall))
+    iou = confusion.iou()
+    np.testing.assert_allclose(f1[:3], 2 * iou[:3] / (1 + iou[:3]))
+    assert math.isnan(f1[3])
+    assert f1[4] == 0
+    assert confusion.mean_f1() == pytest.approx(float(f1[:3].mean()))
+
+
+def test_rows_are_shares_of_the_true_pixels() -> None:
+    confusion = ConfusionMatrix(3)
+    confusion.update(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 0, 0, 2]))
+    shares = confusion.row_shares()
+    assert shares[0].tolist() == pytest.approx([2 / 3, 1 / 3, 0])
+    assert shares[1].isnan().all()
+    assert shares[2].tolist() == [0, 0, 1]
+    assert by_region("iou", confusion.f1(), ("a", "b", "c")) == {
+        "iou/a": pytest.approx(0.8),
+        "iou/b": 0.0,
+        "iou/c": 1.0,
+    }
+    assert "x/b" not in by_region("x", shares[:, 0] * shares[1], ("a", "b", "c"))
 
 
 def test_counts_add_up_over_processes() -> None:

@@ -15,7 +15,7 @@ def draw_curves(metrics: Path, picture: Path, *, title: str) -> None:
     panels: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for row in read_metrics(metrics):
         for name, value in row.items():
-            if name not in ("step", "epoch"):
+            if name not in ("step", "epoch", "time"):
                 panels[_panel(name)][name].append((row["step"], value))
     if not panels:
         return

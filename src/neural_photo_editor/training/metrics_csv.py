@@ -1,6 +1,8 @@
 """The local record of a run: metrics.csv."""
 
 import csv
+import math
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class MetricsCSV(Logger):
-    """Appends one row per logged set of metrics to ``run_dir/metrics.csv``.
+    """Appends a row per logged set of metrics to ``run_dir/metrics.csv``, with the Unix time.
 
     Unlike Lightning's CSVLogger it continues the file of a resumed run: rows from the step where
     the run continues are replaced, earlier ones stay.
@@ -41,7 +43,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        row: dict[str, float | str] = {"step": step or 0, **metrics}
+        row: dict[str, float | str] = {"step": step or 0, "time": round(time.time(), 3), **metrics}
         if self._columns is None:
             old = read_metrics(self.path) if self._resumed else []
             self._rewrite([kept for kept in old if kept["step"] < (step or 0)], row)
@@ -52,7 +54,7 @@ class MetricsCSV(Logger):
             csv.DictWriter(file, self._columns, restval="").writerow(row)
 
     def _rewrite(self, rows: list[dict[str, float]], new: Mapping[str, float | str]) -> None:
-        columns = dict.fromkeys(("step", "epoch"))
+        columns = dict.fromkeys(("step", "epoch", "time"))
         for row in (*rows, new):
             columns.update(dict.fromkeys(row))
         self._columns = list(columns)
@@ -66,7 +68,7 @@ class MetricsCSV(Logger):
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Read a metrics.csv; each row has ``step`` and the metrics logged then. [] if absent."""
+    """Read a metrics.csv: in each row the step, the time and what was logged. [] if absent."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -74,3 +76,19 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
             {name: float(value) for name, value in row.items() if value not in ("", None)}
             for row in csv.DictReader(file)
         ]
+
+
+def best_value(path: Path, metric: str, *, mode: str) -> float:
+    """Return the best value of a metric in a metrics.csv; what a sweep compares trials by.
+
+    Args:
+        path: the file.
+        metric: such as ``val/loss``.
+        mode: "min" or "max", which of them is better.
+
+    Returns:
+        The value; NaN, which fails a trial, if the metric was never logged or always NaN.
+    """
+    values = [row[metric] for row in read_metrics(path) if metric in row]
+    better = max if mode == "max" else min
+    return better((value for value in values if not math.isnan(value)), default=math.nan)

@@ -3,20 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch import Tensor
 
 from neural_photo_editor.training.portrait_module import Batch, PortraitModule
 
+MAX_FRAMES = 120
+"""Of the film; a minute."""
+
 
 class SampleGrid(Callback):
-    """Writes ``run_dir/samples/step-000500.png`` and sends it to the tracker.
+    """Writes ``run_dir/samples/step-000500.png`` and, at the end, all of them as ``film.webp``.
 
     Always the first validation photos and the same seeds, with the averaged weights if the run
-    keeps them; process 0 alone does it.
+    keeps them; process 0 alone does it. W&B takes the pictures from the folder (`wandb_follower`).
     """
 
     def __init__(self, *, run_dir: str | Path) -> None:
@@ -36,13 +40,41 @@ class SampleGrid(Callback):
         assert isinstance(pl_module, PortraitModule)
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             picture = tile(pl_module.make_samples(batch))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"step-{trainer.global_step:06d}.png"
-        picture.save(path)
+        save_picture(picture, self.folder / f"step-{trainer.global_step:06d}.png")
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
+            if isinstance(logger, TensorBoardLogger):
                 # Trackers count steps from 0, as Lightning does for metrics.
-                logger.log_image("samples", [picture], step=trainer.global_step - 1)
+                logger.experiment.add_image(
+                    "samples", np.asarray(picture), trainer.global_step - 1, dataformats="HWC"
+                )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        if trainer.is_global_zero:
+            make_film(self.folder)
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture so that whoever follows the folder sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    picture.save(partial, format="PNG")
+    partial.replace(path)
+
+
+def make_film(folder: Path) -> None:
+    """Put a folder's ``step-*.png`` into ``film.webp``, half a second each; two make a film."""
+    paths = sorted(folder.glob("step-*.png"))[-MAX_FRAMES:]
+    if len(paths) < 2:
+        return
+    frames = []
+    for path in paths:
+        with Image.open(path) as frame:
+            frames.append(frame.convert("RGB"))
+    size = frames[-1].size  # Another setting after a resume: the film is of the run as it is now.
+    same = [frame for frame in frames if frame.size == size]
+    same[0].save(
+        folder / "film.webp", save_all=True, append_images=same[1:], duration=500, quality=80
+    )
 
 
 def tile(grid: Tensor, *, gap_px: int = 2) -> Image.Image:

@@ -1,11 +1,26 @@
-"""Weights & Biases as a tracker that can never stop a training."""
+"""Weights & Biases as a tracker that can neither stop nor slow a training.
 
+The run folder is the original, W&B a copy of it: a process of its own reads what the training
+writes there (`wandb_follower`), and nothing of W&B is ever on the training's path. At the end the
+training waits a few seconds; what W&B did not take by then is put into an offline run in the run
+folder, for ``wandb sync``.
+"""
+
+import contextlib
 import json
 import os
-from collections.abc import Iterable
+import secrets
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import IO, Any
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+import psutil
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from neural_photo_editor.common.log import get_logger
@@ -13,6 +28,9 @@ from neural_photo_editor.common.log import get_logger
 log = get_logger(__name__)
 
 TRACKER_FILE = "tracker.json"
+FOLLOWER_LOG = "tracker.log"
+ONLINE_SHARE = 0.6
+"""Of the wait at the end, the part for W&B's server; the rest is for the offline run."""
 
 
 def start_wandb(
@@ -22,80 +40,200 @@ def start_wandb(
     run_dir: str | Path,
     resumed_from: str | None,
     init_timeout_s: float,
-) -> WandbLogger | None:
-    """Start a W&B run: online with an API key in WANDB_API_KEY, offline without, never a prompt.
+    finish_timeout_s: float,
+    upload_checkpoints: bool,
+) -> "WandbTracker | None":
+    """Start to copy a run to W&B: online with a key in WANDB_API_KEY, offline without.
 
-    WANDB_MODE, when set, decides instead. If W&B does not start online, it is tried offline; if
-    it does not start at all, a warning is logged and training goes on without it. The id of the
-    run is kept in ``run_dir/tracker.json`` and used again when the training resumes.
+    WANDB_MODE, when set, decides instead. Nothing waits for W&B here, and nothing ever asks. The id
+    of the run is kept in ``run_dir/tracker.json`` and used again when the training resumes.
 
     Args:
         project: W&B's project.
         name: name of the run.
         run_dir: run folder; W&B's files go to its ``wandb`` folder.
         resumed_from: checkpoint the training continues from; then W&B's run continues, too.
-        init_timeout_s: longest wait for the server, in seconds.
+        init_timeout_s: how long W&B's server may take to begin a run before another attempt.
+        finish_timeout_s: longest wait for W&B when the training has ended.
+        upload_checkpoints: upload best and last checkpoint; otherwise W&B knows where they are,
+            their digests and their metrics.
 
     Returns:
-        The logger; None where W&B is off, not installed, or on processes other than 0.
+        The tracker; None where W&B is off, not installed, or on processes other than 0.
+
+    Raises:
+        ValueError: a time limit is not above 0.
     """
+    for field, value in (
+        ("init_timeout_s", init_timeout_s),
+        ("finish_timeout_s", finish_timeout_s),
+    ):
+        if value <= 0:
+            raise ValueError(f"logger.wandb.{field} is {value}; give more than 0 seconds")
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return None
-    mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+    has_key = bool(os.environ.get("WANDB_API_KEY"))
+    mode = os.environ.get("WANDB_MODE") or ("online" if has_key else "offline")
     if mode == "disabled":
         return None
-    if mode == "online" and not _has_key():
+    if mode == "online" and not has_key:
         log.warning("WANDB_MODE is online, but WANDB_API_KEY is not set: tracking offline")
-        mode = "offline"
-    try:
-        import wandb
-    except ImportError:
+    if not _has_wandb():
         log.warning("wandb is not installed: metrics go to metrics.csv alone")
         return None
-
-    run_dir = Path(run_dir)
+    run_dir = Path(run_dir).resolve()
     run_dir.mkdir(parents=True, exist_ok=True)
-    run_id = _stored_id(run_dir) if resumed_from else None
-    for attempt in dict.fromkeys((mode, "offline")):
-        try:
-            run = wandb.init(
-                project=project,
-                name=name,
-                dir=str(run_dir),
-                id=run_id,
-                resume="allow" if attempt == "online" and run_id else None,
-                mode="online" if attempt == "online" else "offline",
-                settings=wandb.Settings(
-                    init_timeout=init_timeout_s,
-                    login_timeout=init_timeout_s,
-                    finish_timeout=init_timeout_s,
-                    console="off",
-                    silent=True,
-                    disable_git=True,
-                    save_code=False,
-                ),
+    run_id = (_stored_id(run_dir) if resumed_from else None) or os.environ.get("WANDB_RUN_ID")
+    settings = {
+        "project": project,
+        "name": name,
+        "run_dir": str(run_dir),
+        "run_id": run_id or secrets.token_hex(4),
+        "online": mode == "online" and has_key,
+        "init_timeout_s": init_timeout_s,
+        "finish_timeout_s": finish_timeout_s,
+        "upload_checkpoints": upload_checkpoints,
+    }
+    return WandbTracker(settings)
+
+
+class WandbTracker(Logger):
+    """A run's process that talks to W&B, and its end.
+
+    Args:
+        settings: what :func:`wandb_follower.main` reads.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._settings = dict(settings)
+        self._run_dir = Path(settings["run_dir"])
+        self._failed = False
+        self._process: subprocess.Popen[str] | None = self._start(self._settings)
+        self._record(online=settings["online"])
+
+    @property
+    def name(self) -> str:
+        return "wandb"
+
+    @property
+    def version(self) -> str:
+        return str(self._settings["run_id"])
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
+        """Do nothing: the other process reads config.yaml."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Do nothing: the other process reads metrics.csv."""
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self._failed = status == "failed"
+
+    def finish(self) -> None:
+        """Let W&B take the rest, for ``finish_timeout_s`` at most, and end the process."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        limit_s, online = self._settings["finish_timeout_s"], self._settings["online"]
+        deadline = time.monotonic() + limit_s
+        status = _finish(
+            process,
+            exit_code=int(self._failed),
+            limit_s=limit_s * ONLINE_SHARE if online else limit_s,
+        )
+        if status != 0 and online:
+            log.warning(
+                "W&B did not take all of the run (%s); metrics.csv has it, and so has an offline "
+                "run for `wandb sync %s`",
+                self._reason(),
+                self._run_dir / "wandb" / f"offline-run-*-{self.version}",
             )
-        except (wandb.Error, OSError, RuntimeError, ValueError) as error:
-            log.warning("W&B did not start %s: %s", attempt, str(error).partition("\n")[0])
-            continue
-        content = {"tracker": "wandb", "run_id": run.id, "project": project, "mode": attempt}
-        (run_dir / TRACKER_FILE).write_text(json.dumps(content, indent=2) + "\n")
-        run.define_metric("trainer/global_step")
-        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-        return WandbLogger(project=project, save_dir=run_dir, experiment=run)
-    log.warning("training goes on without W&B: metrics go to metrics.csv alone")
-    return None
+            self._record(online=False)
+            copy = self._start({**self._settings, "online": False})
+            # It is local and ends by itself: where the time is up, it may take some more.
+            _finish(
+                copy, exit_code=int(self._failed), limit_s=deadline - time.monotonic(), kill=False
+            )
+        elif status != 0:
+            log.warning("W&B failed (%s); metrics.csv has the run", self._reason())
+
+    def _start(self, settings: Mapping[str, Any]) -> subprocess.Popen[str]:
+        with (self._run_dir / FOLLOWER_LOG).open("a") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "neural_photo_editor.training.wandb_follower"],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                text=True,
+                # Ctrl-C and torchrun's signals are for the training, which tells when it ends.
+                start_new_session=True,
+            )
+        assert process.stdin is not None
+        _write(process.stdin, json.dumps({**settings, "parent_pid": os.getpid()}))
+        return process
+
+    def _record(self, *, online: bool) -> None:
+        content = {
+            "tracker": "wandb",
+            "run_id": self.version,
+            "project": self._settings["project"],
+            "mode": "online" if online else "offline",
+        }
+        (self._run_dir / TRACKER_FILE).write_text(json.dumps(content, indent=2) + "\n")
+
+    def _reason(self) -> str:
+        lines = (self._run_dir / FOLLOWER_LOG).read_text(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else "no reason given"
 
 
 def finish_wandb(loggers: Iterable[Logger]) -> None:
     """Close the W&B runs among the loggers, so that the next training starts its own."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+        if isinstance(logger, WandbTracker):
+            logger.finish()
 
 
-def _has_key() -> bool:
-    return bool(os.environ.get("WANDB_API_KEY"))
+def _finish(
+    process: subprocess.Popen[str], *, exit_code: int, limit_s: float, kill: bool = True
+) -> int | None:
+    """Tell a follower that the training has ended; return its status, None where it took longer."""
+    assert process.stdin is not None
+    _write(process.stdin, str(exit_code))
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        return process.wait(timeout=max(0.0, limit_s))
+    except subprocess.TimeoutExpired:
+        if kill:
+            _kill_tree(process)
+        return None
+
+
+def _kill_tree(process: subprocess.Popen[str]) -> None:
+    """Kill the follower and W&B's service, which is in a session of its own."""
+    try:
+        started = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        started = []
+    process.kill()
+    process.wait()
+    for child in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def _write(stdin: IO[str], line: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # It has ended; its status says more.
+        stdin.write(line + "\n")
+        stdin.flush()
+
+
+def _has_wandb() -> bool:
+    try:
+        return find_spec("wandb") is not None
+    except ValueError:  # Its place in sys.modules is taken.
+        return False
 
 
 def _stored_id(run_dir: Path) -> str | None:

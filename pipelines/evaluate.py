@@ -2,9 +2,11 @@
 
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import hydra
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from neural_photo_editor.artifacts.registry import resolve
@@ -20,6 +22,7 @@ from neural_photo_editor.evaluation.trained_network import (
     from_checkpoint,
 )
 from neural_photo_editor.evaluation.upscaler import evaluate_upscaler
+from neural_photo_editor.training.perceptual import make_segmenter
 
 _log = get_logger(__name__)
 
@@ -45,37 +48,34 @@ def evaluate(cfg: DictConfig) -> EvaluationResult:
     )
     datamodule.setup()
     batches = islice(datamodule.val_dataloader(), cfg.max_batches)
-    out_dir = Path(cfg.out_dir) if cfg.out_dir else folder / "evaluation"
     auto = "cuda" if torch.cuda.is_available() else "cpu"
-    device = auto if cfg.device == "auto" else cfg.device
+    shared: dict[str, Any] = {
+        "out_dir": Path(cfg.out_dir) if cfg.out_dir else folder / "evaluation",
+        "num_images": cfg.num_images,
+        "device": auto if cfg.device == "auto" else cfg.device,
+    }
     if kind == "denoiser":
         result = evaluate_denoiser(
             trained.network,
             batches,
             schedule=NoiseSchedule.from_spec(trained.metadata["schedule"]),
-            out_dir=out_dir,
             sampling_steps={name: steps for name, steps in cfg.sampling_steps.items() if steps},
-            num_images=cfg.num_images,
             seed=cfg.seed,
-            device=device,
+            **shared,
         )
     elif kind == "segmenter":
         result = evaluate_segmenter(
-            trained.network,
-            batches,
-            out_dir=out_dir,
-            num_images=cfg.num_images,
-            test_time_flip=cfg.test_time_flip,
-            device=device,
+            trained.network, batches, test_time_flip=cfg.test_time_flip, **shared
         )
     else:
         result = evaluate_upscaler(
             trained.network,
             batches,
             scale=trained.metadata["scale"],
-            out_dir=out_dir,
-            num_images=cfg.num_images,
-            device=device,
+            degradation=instantiate(cfg.degradation),
+            segmenter=make_segmenter(cfg.segmenter_checkpoint),
+            seed=cfg.seed,
+            **shared,
         )
     text = ", ".join(f"{k} {value:.4g}" for k, value in result.metrics.items() if "/" not in k)
     _log.info("%s on %d held-out photos: %s", kind, result.num_samples, text)

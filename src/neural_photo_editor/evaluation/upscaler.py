@@ -1,4 +1,4 @@
-"""Judging an upscaler: PSNR and SSIM against bicubic interpolation."""
+"""Judging an upscaler against bicubic interpolation: pixels, luma, features and regions."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -9,11 +9,14 @@ from torch.nn import functional as F
 
 from neural_photo_editor.evaluation.evaluation_result import Batches, EvaluationResult
 from neural_photo_editor.evaluation.pictures import enlarge, save_grid, to_pictures
-from neural_photo_editor.imaging.degradation import bicubic_downscale
+from neural_photo_editor.imaging.degradation import Degradation
 from neural_photo_editor.imaging.value_range import to_model_range
-from neural_photo_editor.metrics.image_quality import psnr, ssim
+from neural_photo_editor.losses.perceptual import segmenter_features
+from neural_photo_editor.metrics.upscaling import rate_upscaled
+from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 
 PICTURE_PX = 256
+BICUBIC = Degradation()
 
 
 def evaluate_upscaler(
@@ -22,7 +25,10 @@ def evaluate_upscaler(
     *,
     scale: int,
     out_dir: Path,
+    degradation: Degradation = BICUBIC,
+    segmenter: SegmentationUNet | None = None,
     num_images: int = 4,
+    seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> EvaluationResult:
     """Shrink held-out photos, enlarge them again and compare with the originals.
@@ -33,24 +39,33 @@ def evaluate_upscaler(
         scale: the factor.
         out_dir: receives ``metrics.json`` and ``upscaling.png``, a row each of bicubic
             enlargements, the network's and the truth.
+        degradation: how photos are shrunk.
+        segmenter: adds the distance of its features and the agreement of its label maps, see
+            `rate_upscaled`.
         num_images: photos in the picture.
+        seed: of the degradation.
         device: where to compute.
 
     Raises:
         ValueError: there are no photos.
     """
     network = network.to(device)
+    features = None if segmenter is None else segmenter_features(segmenter.to(device).eval())
     values: dict[str, list[Tensor]] = defaultdict(list)
     shown: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     with torch.inference_mode():
         for batch in batches:
             high = to_model_range(batch["image"]).to(device)
-            low = bicubic_downscale(high, scale)
+            ids = batch["sample_id"].tolist()
+            low = degradation.shrink(high, scale, seed=seed, epoch=0, sample_ids=ids)
             bicubic = F.interpolate(low, scale_factor=float(scale), mode="bicubic").clamp(-1.0, 1.0)
             upscaled = network(low).float().clamp(-1.0, 1.0)
             for suffix, image in (("", upscaled), ("_bicubic", bicubic)):
-                values[f"psnr{suffix}"].append(psnr(image, high).cpu())
-                values[f"ssim{suffix}"].append(ssim(image, high).cpu())
+                rated = rate_upscaled(
+                    image, high, scale=scale, features=features, segmenter=segmenter
+                )
+                for name, value in rated.items():
+                    values[f"{name}{suffix}"].append(value.cpu())
             for kept, images in zip(shown, (bicubic, upscaled, high), strict=True):
                 kept += list(images[: max(0, num_images - len(kept))].cpu())
     if not values:

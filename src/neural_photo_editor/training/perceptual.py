@@ -53,8 +53,10 @@ def make_segmenter(checkpoint: str | Path | None) -> SegmentationUNet | None:
     Raises:
         ValueError: the checkpoint is of another network.
     """
-    if checkpoint is None or not Path(checkpoint).is_file():
-        log.info("no segmenter's checkpoint at %s: label maps are not compared", checkpoint)
+    if checkpoint is None:
+        return None
+    if not Path(checkpoint).is_file():
+        log.warning("there is no segmenter at %s: label maps are not compared", checkpoint)
         return None
     return _load_segmenter(Path(checkpoint)).eval().requires_grad_(False)
 

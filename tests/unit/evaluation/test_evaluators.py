@@ -17,6 +17,8 @@ from neural_photo_editor.evaluation.denoiser import evaluate_denoiser
 from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
 from neural_photo_editor.evaluation.segmenter import evaluate_segmenter
 from neural_photo_editor.evaluation.upscaler import evaluate_upscaler
+from neural_photo_editor.imaging.degradation import Degradation, DegradationStage
+from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 
 SIDE = 32
 
@@ -140,7 +142,46 @@ def test_an_upscaler_is_judged_against_bicubic(
     assert result.metrics["psnr_gain"] == pytest.approx(gain)
     assert gain < 0  # Bilinear blurs more.
     assert 0 < result.metrics["ssim"] < 1
+    assert 0 < result.metrics["ssim_y"] < 1
     assert (tmp_path / "upscaling.png").is_file()
+
+
+def test_an_upscaler_is_judged_on_damaged_photos_and_by_a_segmenter(
+    batches: list[dict[str, Tensor]], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    noisy = DegradationStage(
+        blur_probability=1.0,
+        blur_sigma=(1.0, 2.0),
+        anisotropic=0.5,
+        resize=(1.0, 1.0),
+        gaussian_noise=1.0,
+        noise_sigma=(20.0, 20.0),
+        shot_noise=(0.0, 0.0),
+        gray_noise=0.5,
+        jpeg=(40, 60),
+    )
+    clean, damaged, repeated, other = (
+        evaluate_upscaler(
+            Bilinear(),
+            batches,
+            scale=4,
+            out_dir=tmp_path,
+            degradation=degradation,
+            segmenter=SegmentationUNet(widths=(8, 8)),
+            seed=seed,
+        ).metrics
+        for degradation, seed in (
+            (Degradation(), 0),
+            (Degradation([noisy]), 0),
+            (Degradation([noisy]), 0),
+            (Degradation([noisy]), 1),
+        )
+    )
+    assert damaged["psnr_y"] < clean["psnr_y"] - 1
+    assert damaged["psnr_y"] == repeated["psnr_y"] != other["psnr_y"]
+    assert 0 < clean["perceptual"] < damaged["perceptual"]
+    assert {"segmenter_agreement", "segmenter_miou_bicubic"} <= clean.keys()
 
 
 def test_no_photos_is_an_error(tmp_path: Path) -> None:

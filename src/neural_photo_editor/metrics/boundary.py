@@ -18,7 +18,7 @@ class BoundaryF1:
     counts like skin in all.
 
     Args:
-        num_classes: C.
+        num_classes: C, at most 63.
         tolerance: Euclidean distance as a share of the image's diagonal, rounded up to whole
             pixels: 0.0075 is Csurka et al.'s, and 1, 2, 3 pixels at 64, 128, 256 pixels.
 
@@ -39,18 +39,34 @@ class BoundaryF1:
         Args:
             predicted, labels: integer, (N, H, W), ids 0..C-1.
         """
-        num_classes = self.totals.shape[1]
         radius_px = math.ceil(self.tolerance * math.hypot(*labels.shape[-2:]))
-        found = class_boundaries(predicted, num_classes)
-        true = class_boundaries(labels, num_classes)
-        num_found, num_true = found.sum((2, 3)).double(), true.sum((2, 3)).double()
-        # (N, C); 0 / 0 is replaced by 0, which F1 is where one of the two boundaries is empty.
-        precision = (found & widen(true, radius_px)).sum((2, 3)) / num_found.clamp(min=1)
-        recall = (true & widen(found, radius_px)).sum((2, 3)) / num_true.clamp(min=1)
+        found, num_found = self._near(predicted, labels, radius_px)
+        true, num_true = self._near(labels, predicted, radius_px)
+        # Where one of the two boundaries is empty, 0 / 0 becomes 0, and so F1 is 0.
+        precision, recall = found / num_found.clamp(min=1), true / num_true.clamp(min=1)
         both = (precision + recall).clamp(min=torch.finfo(torch.float64).tiny)
-        counted = (num_found + num_true) > 0
-        score = 2 * precision * recall / both
+        score, counted = 2 * precision * recall / both, (num_found + num_true) > 0
         self.totals = self.totals.to(score.device) + torch.stack((score.sum(0), counted.sum(0)))
+
+    def _near(self, labels: Tensor, others: Tensor, radius_px: int) -> tuple[Tensor, Tensor]:
+        """Count boundary pixels near the others' boundary of the same class, and all of them.
+
+        Returns:
+            float64, (N, C), twice.
+        """
+        num_classes = self.totals.shape[1]
+        labels, others = labels.long(), others.long()
+        edge = boundary_pixels(labels)
+        reached = widen(torch.where(boundary_pixels(others), 1 << others, 0), radius_px)
+        near = edge & ((reached >> labels) & 1).bool()
+        images = torch.arange(len(labels), device=labels.device)[:, None, None]
+        places = images * num_classes + labels
+
+        def count(mask: Tensor) -> Tensor:
+            counts = torch.bincount(places[mask], minlength=len(labels) * num_classes)
+            return counts.view(len(labels), num_classes).double()
+
+        return count(near), count(edge)
 
     def per_class(self) -> Tensor:
         """Return each class's mean over images, float64, (C,), NaN where it has no boundary."""
@@ -61,8 +77,8 @@ class BoundaryF1:
         return float(self.per_class().nanmean())
 
 
-def class_boundaries(labels: Tensor, num_classes: int) -> Tensor:
-    """Return where each class's outermost pixels lie: those with a 4-neighbor of another class.
+def boundary_pixels(labels: Tensor) -> Tensor:
+    """Return which pixels have a 4-neighbor of another class: the outermost ones of each class.
 
     The image's own border bounds nothing.
 
@@ -70,7 +86,7 @@ def class_boundaries(labels: Tensor, num_classes: int) -> Tensor:
         labels: integer, (N, H, W).
 
     Returns:
-        bool, (N, C, H, W).
+        bool, (N, H, W).
     """
     edge = torch.zeros_like(labels, dtype=torch.bool)
     across = labels[:, :, 1:] != labels[:, :, :-1]
@@ -79,21 +95,24 @@ def class_boundaries(labels: Tensor, num_classes: int) -> Tensor:
     edge[:, :, :-1] |= across
     edge[:, 1:] |= down
     edge[:, :-1] |= down
-    classes = torch.arange(num_classes, device=labels.device)
-    return (labels[:, None] == classes[:, None, None]) & edge[:, None]
+    return edge
 
 
-def widen(masks: Tensor, radius_px: int) -> Tensor:
-    """Return the pixels within a Euclidean distance of a set one: dilation by a disk.
+def widen(sets: Tensor, radius_px: int) -> Tensor:
+    """Return the sets that lie within a Euclidean distance of each pixel: dilation by a disk.
 
     Args:
-        masks: bool, (N, C, H, W).
+        sets: int64, (N, H, W), bit c says whether the pixel belongs to set c: all sets are widened
+            at once.
 
     Returns:
-        bool, (N, C, H, W).
+        int64, (N, H, W), bits likewise.
     """
-    offsets = torch.arange(-radius_px, radius_px + 1, device=masks.device)
-    disk = (offsets[:, None] ** 2 + offsets**2 <= radius_px**2).float()
-    # Every class is an image of its own: one kernel serves all.
-    counted = F.conv2d(masks.flatten(0, 1)[:, None].float(), disk[None, None], padding=radius_px)
-    return counted[:, 0].view_as(masks) > 0.5
+    height, width = sets.shape[-2:]
+    padded = F.pad(sets, (radius_px,) * 4)
+    widened = torch.zeros_like(sets)
+    for y in range(2 * radius_px + 1):
+        reach = math.isqrt(radius_px**2 - (y - radius_px) ** 2)
+        for x in range(radius_px - reach, radius_px + reach + 1):
+            widened |= padded[:, y : y + height, x : x + width]
+    return widened

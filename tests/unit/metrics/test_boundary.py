@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from neural_photo_editor.data.synthetic_portraits import generate_portrait
-from neural_photo_editor.metrics.boundary import BoundaryF1, class_boundaries, widen
+from neural_photo_editor.metrics.boundary import BoundaryF1, boundary_pixels, widen
 
 Labels = NDArray[np.int64]
 
@@ -98,16 +98,18 @@ def test_truth_scores_one_and_a_shift_is_forgiven_up_to_the_tolerance() -> None:
 
 def test_widening_is_the_distance_transform() -> None:
     masks = torch.rand(2, 3, 17, 21, generator=torch.Generator().manual_seed(0)) > 0.97
+    bits = (masks.long() << torch.arange(3)[:, None, None]).sum(1)
     for radius_px in (0, 1, 2, 3, 5):
-        widened = widen(masks, radius_px)
-        for mask, wide in zip(masks.flatten(0, 1), widened.flatten(0, 1), strict=True):
-            distance = distance_transform_edt(~mask.numpy())
-            expected = (distance <= radius_px) & mask.any().item()
-            np.testing.assert_array_equal(wide.numpy(), expected)
+        widened = widen(bits, radius_px)
+        for image, mask in enumerate(masks):
+            for region in range(3):
+                distance = distance_transform_edt(~mask[region].numpy())
+                expected = (distance <= radius_px) & mask[region].any().item()
+                np.testing.assert_array_equal((widened[image] >> region & 1).bool(), expected)
 
 
 def test_the_border_of_the_image_is_no_boundary() -> None:
-    assert not class_boundaries(torch.ones(1, 5, 5, dtype=torch.long), 2).any()
+    assert not boundary_pixels(torch.ones(1, 5, 5, dtype=torch.long)).any()
     empty = BoundaryF1(2)
     assert math.isnan(empty.mean())
     empty.update(torch.ones(1, 5, 5, dtype=torch.long), torch.ones(1, 5, 5, dtype=torch.long))

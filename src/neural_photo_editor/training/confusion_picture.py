@@ -13,16 +13,19 @@ _LIGHT_TEXT_ABOVE = 0.6  # of a row: from here on cells are dark
 
 
 class ConfusionPicture(Callback):
-    """Writes ``run_dir/samples/confusion-000500.png`` at every validation; process 0 alone."""
+    """Writes ``run_dir/confusion/step-000500.png`` at every validation; process 0 alone does it.
+
+    W&B takes the pictures from the folder, as those of `SampleGrid`.
+    """
 
     def __init__(self, *, run_dir: str | Path) -> None:
-        self.folder = Path(run_dir) / "samples"
+        self.folder = Path(run_dir) / "confusion"
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, SegmenterModule)
         if trainer.is_global_zero and pl_module.confusion is not None:
             step = trainer.global_step
-            path = self.folder / f"confusion-{step:06d}.png"
+            path = self.folder / f"step-{step:06d}.png"
             draw_confusion(pl_module.confusion, path, title=f"validation after {step:,} steps")
 
 
@@ -33,7 +36,7 @@ def draw_confusion(confusion: ConfusionMatrix, path: Path, *, title: str) -> Pat
 
     Args:
         confusion: of the eleven regions.
-        path: file to write; its folder is made.
+        path: file to write, at once and whole; its folder is made.
     """
     shares = confusion.row_shares().cpu().numpy()
     figure = Figure(figsize=(6.6, 6.2), layout="constrained")
@@ -51,5 +54,6 @@ def draw_confusion(confusion: ConfusionMatrix, path: Path, *, title: str) -> Pat
         text = f"{100 * share:.1f}"
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    partial = path.with_suffix(".partial")
+    figure.savefig(partial, dpi=110, format="png")
+    return partial.replace(path)

@@ -77,9 +77,9 @@ def test_each_validation_leaves_a_picture_of_confusions(
 ) -> None:
     module = make_module(rates)
     fit(module, max_steps=4, val_check_interval=2, callbacks=[ConfusionPicture(run_dir=tmp_path)])
-    pictures = sorted(path.name for path in (tmp_path / "samples").iterdir())
-    assert pictures == ["confusion-000002.png", "confusion-000004.png"]
-    with Image.open(tmp_path / "samples" / pictures[1]) as picture:
+    pictures = sorted(path.name for path in (tmp_path / "confusion").iterdir())
+    assert pictures == ["step-000002.png", "step-000004.png"]
+    with Image.open(tmp_path / "confusion" / pictures[1]) as picture:
         assert picture.size == (726, 682)
         assert len(picture.convert("RGB").getcolors(maxcolors=2**20) or []) > 50
     assert module.confusion is not None

@@ -4,13 +4,19 @@ Keys this project adds to Lightning's: ``ema`` (decay, num_updates, state_dict o
 ``network`` (class name and constructor arguments) and ``artifact_metadata``.
 """
 
+import errno
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor, nn
+
+from neural_photo_editor.common.log import get_logger
+
+_log = get_logger(__name__)
 
 NETWORK_PREFIX = "network."
 
@@ -21,7 +27,16 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
     Lightning stages in the system's folder for temporary files. Where that is another file
     system, the last act is a copy onto the checkpoint, and a kill during it leaves neither. There
     each kill also leaves a whole checkpoint behind; here the next save replaces what is left.
+
+    A save that fails, because the disk is full, for instance, is a warning: the training goes on,
+    the checkpoint before stays, and the next save tries again.
+
+    Attributes:
+        failed: path -> why its last save failed.
     """
+
+    def __init__(self) -> None:
+        self.failed: dict[Path, Exception] = {}
 
     def save_checkpoint(
         self,
@@ -29,14 +44,47 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
         path: str | os.PathLike[str],
         storage_options: Any = None,  # noqa: ARG002
     ) -> None:
+        """Write the checkpoint, or warn.
+
+        Raises:
+            OSError: it is not allowed to write there, which waiting does not change.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())  # Without it a crash of the machine may leave an empty file.
-        partial.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(checkpoint, partial)
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # torch.save hides some OSErrors in the latter.
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
+                raise
+            partial.unlink(missing_ok=True)  # It takes space that the next save needs.
+            self.failed[path] = error
+            _log.warning(
+                "%s was not written (%s): the one before stays and training goes on; free space in "
+                "%s before the next save",
+                path.name,
+                str(error).partition("\n")[0],
+                path.parent,
+            )
+        else:
+            self.failed.pop(path, None)
+
+
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())  # Without it a crash of the machine may leave an empty file.
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint can be read to its end and every part has its checksum."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:

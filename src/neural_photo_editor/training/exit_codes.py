@@ -17,8 +17,9 @@ def exit_code_of(trainer: Trainer, code: int) -> int:
     Processes that Lightning started itself end with 0: it kills the run's first process once
     another one has failed, and the first one's code is the run's.
     """
-    children = isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)
-    environment = trainer.strategy.cluster_environment
-    if children and not environment.creates_processes_externally and environment.local_rank():
-        return 0
-    return code
+    launcher = trainer.strategy.launcher
+    if not isinstance(launcher, _SubprocessScriptLauncher):
+        return code
+    environment = launcher.cluster_environment
+    started = not environment.creates_processes_externally and environment.local_rank() > 0
+    return 0 if started else code

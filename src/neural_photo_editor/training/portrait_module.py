@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from neural_photo_editor.imaging.value_range import to_model_range
+from neural_photo_editor.training.strategies import shard_network
 
 Batch = Mapping[str, Tensor]
 """``image`` uint8 (N, 3, H, W), ``labels`` uint8 (N, H, W), ``sample_id`` int64 (N,)."""
@@ -20,9 +22,15 @@ LRSchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 
 def logs_now(trainer: Trainer) -> bool:
-    """Whether the step just taken is one whose metrics are logged."""
+    """Whether the pass just made completed a step whose metrics are logged."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    return trainer.global_step % every == 0
+    return step_complete(trainer) and trainer.global_step % every == 0
+
+
+def step_complete(trainer: Trainer) -> bool:
+    """Whether the pass just made was the last one of an optimizer step."""
+    passes = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return passes % trainer.accumulate_grad_batches == 0
 
 
 class RunningMeans:
@@ -148,6 +156,10 @@ class PortraitModule(LightningModule):
 
     # Optimization.
 
+    def configure_model(self) -> None:
+        if self.device_mesh is not None and not isinstance(self.network, FSDPModule):
+            shard_network(self.network, self.device_mesh)
+
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer_factory(self.network.parameters())
         scheduler = {"scheduler": self.lr_scheduler_factory(optimizer), "interval": "step"}
@@ -155,7 +167,7 @@ class PortraitModule(LightningModule):
 
     def configure_gradient_clipping(
         self,
-        optimizer: Optimizer,  # noqa: ARG002
+        optimizer: Optimizer,
         gradient_clip_val: float | None = None,  # noqa: ARG002
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002
     ) -> None:
@@ -198,7 +210,7 @@ class PortraitModule(LightningModule):
         self._buffers_before.restore()
         optimizer.zero_grad(set_to_none=True)  # Optimizers pass over weights without a gradient.
         for group in optimizer.param_groups:
-            if "use_muon" in group:  # Muon counts steps by group, whether there are gradients or not.
+            if "use_muon" in group:  # Muon counts a step whether there are gradients or not.
                 group["step"] = group.get("step", 0) - 1
 
     # Batches and logging.
@@ -233,7 +245,9 @@ class PortraitModule(LightningModule):
 
     def log_validation(self, values: Mapping[str, Tensor], *, batch_size: int) -> None:
         """Log means over the validation set, all processes together."""
-        self.log_dict(dict(values), on_epoch=True, sync_dist=True, batch_size=batch_size)
+        # Lightning averages whole numbers over processes by integer division.
+        weight = float(batch_size)
+        self.log_dict(dict(values), on_epoch=True, sync_dist=True, batch_size=weight)  # type: ignore[arg-type]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["network"] = {

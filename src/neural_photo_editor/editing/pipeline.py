@@ -54,13 +54,15 @@ from neural_photo_editor.editing.results import (
 )
 from neural_photo_editor.editing.segmentation import (
     LabelMap,
+    MirrorAveraged,
     PhotoSegmenter,
     label_map,
     whole_square,
 )
-from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
+from neural_photo_editor.editing.upscaling import context_of, enlarge_square, upscale_in_tiles
 from neural_photo_editor.imaging.geometry import SquareCrop
 from neural_photo_editor.imaging.masks import MAX_FEATHER_PX
+from neural_photo_editor.networks.srresnet import SRResNet
 
 MOST_THREADS = 4
 """Photos that are decoded, or finished and encoded, at a time."""
@@ -84,6 +86,7 @@ class EditPipeline:
         bundle_digest: identifies the networks and defaults in every result.
         resolution, segmenter_resolution: sides of the networks' inputs, in pixels.
         scale: the upscaler's factor.
+        upscaling_context: how far the upscaler looks, see `context_of`; 40 pixels are the paper's.
         device: where the networks run.
         max_batch_pixels: requests whose photos and results have more pixels together are worked
             on in several groups, one after the other.
@@ -103,6 +106,7 @@ class EditPipeline:
         resolution: int,
         segmenter_resolution: int,
         scale: int = 4,
+        upscaling_context: int = 40,
         device: torch.device | str = "cpu",
         max_batch_pixels: int = MAX_BATCH_PIXELS,
         licenses: Sequence[str] = (),
@@ -127,7 +131,8 @@ class EditPipeline:
         self.max_batch_pixels = max_batch_pixels
         self.licenses = tuple(licenses)
         self.sign_receipts = sign_receipts
-        self.look = PhotoSegmenter(self.segmenter, segmenter_resolution, self.device)
+        looks = MirrorAveraged(self.segmenter) if defaults.test_time_flip else self.segmenter
+        self.look = PhotoSegmenter(looks, segmenter_resolution, self.device)
         self.alignment = Alignment(
             center_x=defaults.face_center_x,
             center_y=defaults.face_center_y,
@@ -135,6 +140,7 @@ class EditPipeline:
         )
         self.search = FaceSearch(self.look, self.alignment)
         self.scale = scale
+        self.upscaling_context = upscaling_context
         self.limits = ImageLimits(max_bytes=defaults.max_bytes, max_pixels=defaults.max_pixels)
         # For what is no network's work; most of it lets other threads run.
         self._threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="photos")
@@ -160,7 +166,8 @@ class EditPipeline:
             ValueError: the bundle is damaged, or the device cannot do what was asked for.
         """
         bundle = load_bundle(folder)
-        scale = bundle.upscaler.spec.scale
+        upscaler, scale = bundle.upscaler.network, bundle.upscaler.spec.scale
+        assert isinstance(upscaler, SRResNet)
         assert scale is not None
         fast = partial(
             accelerate, device=torch.device(device), acceleration=acceleration or Acceleration()
@@ -168,13 +175,14 @@ class EditPipeline:
         return cls(
             denoiser=fast(bundle.denoiser.network),
             segmenter=bundle.segmenter.network,
-            upscaler=fast(bundle.upscaler.network),
+            upscaler=fast(upscaler),
             schedule=bundle.schedule,
             defaults=bundle.defaults,
             bundle_digest=bundle.digest,
             resolution=bundle.denoiser.spec.resolution,
             segmenter_resolution=bundle.segmenter.spec.resolution,
             scale=scale,
+            upscaling_context=context_of(upscaler),
             device=device,
             max_batch_pixels=max_batch_pixels,
             licenses=bundle.spec.licenses,
@@ -322,7 +330,11 @@ class EditPipeline:
             return enlarged
 
         job.image = upscale_in_tiles(
-            upscale_tile, job.decoded.rgb, scale=self.scale, device=self.device
+            upscale_tile,
+            job.decoded.rgb,
+            scale=self.scale,
+            context=self.upscaling_context,
+            device=self.device,
         )
 
     def _finish(self, job: Job) -> None:

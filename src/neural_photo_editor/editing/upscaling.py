@@ -1,5 +1,6 @@
 """Enlarging with the learned upscaler: whole photos in tiles, edited squares to their photo."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from neural_photo_editor.imaging.compositing import Photo
 from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo
+from neural_photo_editor.networks.srresnet import SRResNet
 
 Upscaler = Callable[[Tensor], Tensor]
 """float (N, 3, H, W) in [-1, 1] -> (N, 3, scale * H, scale * W)."""
@@ -15,11 +17,18 @@ Upscaler = Callable[[Tensor], Tensor]
 TILE = 256
 """Side of a tile's own pixels; with its context it takes about 1 GB in a 64-channel SRResNet."""
 
-CONTEXT = 40
-"""Pixels seen around a tile: the receptive field of a 16-block SRResNet, so tiles leave no seam."""
-
 MAX_LEARNED_SIDE = 1024
 """Edited squares are enlarged by the network up to this side, and by interpolation beyond."""
+
+
+def context_of(network: SRResNet) -> int:
+    """Return how far an upscaler looks around a pixel, in pixels of its input, rounded up."""
+    config = network.config
+    edge, scale = int(config["outer_kernel"]) // 2, int(config["scale"])
+    # Of the 3 x 3 convolutions two are in a block and one is the trunk's; each doubling has one,
+    # on pixels half as large as the doubling's before it.
+    doublings = sum(0.5**index for index in range(scale.bit_length() - 1))
+    return math.ceil(edge + 2 * int(config["num_blocks"]) + 1 + doublings + edge / scale)
 
 
 def upscale_in_tiles(
@@ -27,22 +36,22 @@ def upscale_in_tiles(
     photo: Photo,
     *,
     scale: int,
+    context: int,
     device: torch.device | str = "cpu",
     tile: int = TILE,
-    context: int = CONTEXT,
 ) -> Photo:
     """Upscale a photo of any size; beside photo and result, memory is that of one tile.
 
-    The result equals that of a single call when ``context`` covers the network's receptive field,
-    up to rounding and to what the network does at the photo's border.
+    With the ``context`` of the network (`context_of`) the result equals that of a single call, up
+    to rounding, so that tiles leave no seam and nothing has to be blended.
 
     Args:
         upscaler: the network.
         photo: uint8, (H, W, 3).
         scale: the network's factor.
+        context: pixels around each tile that the network sees too.
         device: device of the network.
         tile: side of the tiles, in pixels of ``photo``.
-        context: pixels around each tile that the network sees too.
 
     Returns:
         uint8, (scale * H, scale * W, 3).

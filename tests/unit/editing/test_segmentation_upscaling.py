@@ -19,7 +19,7 @@ from neural_photo_editor.editing.segmentation import (
     summarize_regions,
     whole_square,
 )
-from neural_photo_editor.editing.upscaling import enlarge_square, upscale_in_tiles
+from neural_photo_editor.editing.upscaling import context_of, enlarge_square, upscale_in_tiles
 from neural_photo_editor.imaging.geometry import SquareCrop, choose_square
 from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
@@ -165,16 +165,45 @@ def test_region_table() -> None:
     assert table[2].box is None
 
 
-def test_tiles_equal_one_call() -> None:
+@pytest.mark.parametrize(
+    ("scale", "num_blocks", "outer_kernel", "size"),
+    [(4, 3, 9, (70, 53)), (2, 1, 3, (50, 37)), (8, 2, 5, (40, 25))],
+)
+def test_tiles_equal_one_call(
+    scale: int, num_blocks: int, outer_kernel: int, size: tuple[int, int]
+) -> None:
     torch.manual_seed(0)
-    network = SRResNet(scale=4, width=8, num_blocks=1).eval()
-    torch.nn.init.normal_(network.head.weight, std=0.05)
-    photo = np.random.default_rng(0).integers(0, 256, (50, 37, 3), dtype=np.uint8)
+    network = SRResNet(scale=scale, width=4, num_blocks=num_blocks, outer_kernel=outer_kernel)
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    photo = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    context = context_of(network)
     with torch.no_grad():
         whole = tensor_to_photo(network(photo_to_tensor(photo)))
-        tiled = upscale_in_tiles(network, photo, scale=4, tile=16, context=12)
-    assert tiled.shape == (200, 148, 3)
+        tiled = upscale_in_tiles(network, photo, scale=scale, tile=16, context=context)
+        narrow = upscale_in_tiles(network, photo, scale=scale, tile=16, context=0)
+    assert tiled.shape == (size[0] * scale, size[1] * scale, 3)
     np.testing.assert_allclose(tiled.astype(int), whole, atol=1)
+    assert (tiled != whole).mean() < 0.001
+    assert np.abs(narrow.astype(int) - whole).max() > 10
+
+
+@pytest.mark.parametrize(
+    ("scale", "num_blocks", "outer_kernel"), [(4, 16, 9), (4, 8, 3), (2, 2, 9), (8, 1, 5)]
+)
+def test_the_context_is_how_far_the_network_looks(
+    scale: int, num_blocks: int, outer_kernel: int
+) -> None:
+    """With positive weights every pixel that can count does: its gradient is not zero."""
+    network = SRResNet(scale=scale, width=1, num_blocks=num_blocks, outer_kernel=outer_kernel)
+    for name, parameter in network.double().named_parameters():
+        torch.nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 0.2)
+    context = context_of(network)
+    middle = context + 3
+    row = torch.ones(1, 3, 1, 2 * middle + 1, dtype=torch.float64, requires_grad=True)
+    cell = network(row)[0, :, :, middle * scale : (middle + 1) * scale]
+    (gradient,) = torch.autograd.grad(cell.sum(), row)
+    seen = gradient[0, 0, 0].nonzero().flatten() - middle
+    assert (int(seen.min()), int(seen.max())) == (-context, context)
 
 
 def _nearest_x4(x: Tensor) -> Tensor:

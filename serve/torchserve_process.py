@@ -33,6 +33,8 @@ from serve.child_process import (
 HERE = Path(__file__).resolve().parent
 
 _SECRETS = frozenset({CONTROL_TOKEN_VARIABLE, RECEIPT_KEY_VARIABLE})
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 -- chosen by whoever isolates the network otherwise
+
 _POLL_S = 0.1
 _LOG_TAIL_LINES = 40
 _WORKER_DIED = "Backend worker process died"
@@ -51,12 +53,15 @@ _KEEP_FREED_MEMORY = {
 
 
 class TorchServeProcess:
-    """One TorchServe serving one ``.mar`` on loopback; a context manager.
+    """One TorchServe serving one ``.mar``; a context manager.
 
     Args:
         mar: the bundle's archive; its name without ``.mar`` is the model's name.
         workdir: receives the configuration and ``logs/``.
+        host: where the inference API and the control server listen; everything else of TorchServe
+            stays on loopback. What loopback does not protect, the caller has to.
         port: of the inference API; 0 picks a free one.
+        control_port: of the worker's control server; 0 picks a free one.
         ready_timeout_s: how long loading and the warm-up may take, in seconds.
         stop_grace_s: how long processes may take to end before they are killed, in seconds.
         environment: variables on top of our own, which it gets without secrets that it has no use
@@ -73,7 +78,9 @@ class TorchServeProcess:
         mar: Path,
         *,
         workdir: Path,
+        host: str = "127.0.0.1",
         port: int = 0,
+        control_port: int = 0,
         ready_timeout_s: float = 180.0,
         stop_grace_s: float = 10.0,
         environment: Mapping[str, str] | None = None,
@@ -84,8 +91,9 @@ class TorchServeProcess:
         self.workdir = Path(workdir).resolve()
         self.log_dir = self.workdir / "logs"
         self.model = self.mar.stem
+        self.host = host
         self.port = port
-        self.control_port = 0
+        self.control_port = control_port
         self._environment = environment or {}
         self._ready_timeout_s = ready_timeout_s
         self._ready_by = 0.0
@@ -108,12 +116,16 @@ class TorchServeProcess:
     @property
     def inference_url(self) -> str:
         """Base address for clients; requests go to ``/predictions/MODEL`` below it."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._address_for_us}:{self.port}"
 
     @property
     def control_url(self) -> str:
         """Base address of the worker's control server: previews, cancellation, metrics."""
-        return f"http://127.0.0.1:{self.control_port}"
+        return f"http://{self._address_for_us}:{self.control_port}"
+
+    @property
+    def _address_for_us(self) -> str:
+        return "127.0.0.1" if self.host == ANY_ADDRESS else self.host
 
     def start(self) -> Self:
         """Start, and return when every worker is ready; on failure nothing is left running."""
@@ -131,7 +143,8 @@ class TorchServeProcess:
         is at the same addresses.
         """
         assert self._process is None, "already started"
-        _check_port_is_free(self.port)
+        for port in (self.port, self.control_port):
+            _check_port_is_free(self.host, port)
         self._put_logs_aside()
         # Unix sockets live here, and their paths may not pass 107 characters.
         self._scratch = Path(tempfile.mkdtemp(prefix="npe-"))
@@ -215,14 +228,11 @@ class TorchServeProcess:
 
     def workers(self) -> list[dict[str, Any]]:
         """Return the workers as the management API lists them; empty while it does not answer."""
-        assert self._management is not None, "not started"
-        try:
-            reply = self._management.get(f"http://management/models/{self.model}")
-        except httpx.TransportError:
-            return []
-        if reply.status_code != 200:
-            return []
-        return [worker for version in reply.json() for worker in version["workers"]]
+        return [worker for version in self._versions() for worker in version["workers"]]
+
+    def num_waiting(self) -> int:
+        """Return how many requests wait for a worker."""
+        return sum(int(v["jobQueueStatus"]["pendingRequests"]) for v in self._versions())
 
     def log_tail(self) -> str:
         """Return the last lines of the logs."""
@@ -232,6 +242,15 @@ class TorchServeProcess:
             if path.is_file():
                 lines += path.read_text(errors="replace").splitlines()
         return "\n".join(lines[-_LOG_TAIL_LINES:])
+
+    def _versions(self) -> list[dict[str, Any]]:
+        assert self._management is not None, "not started"
+        try:
+            reply = self._management.get(f"http://management/models/{self.model}")
+        except httpx.TransportError:
+            return []
+        versions: list[dict[str, Any]] = reply.json() if reply.status_code == 200 else []
+        return versions
 
     def _put_logs_aside(self) -> None:
         """Keep the logs of the last start, which may tell why there is another."""
@@ -249,7 +268,7 @@ class TorchServeProcess:
             **kept,
             **self._environment,
             "PYTHONUNBUFFERED": "1",
-            "NPE_CONTROL_HOST": "127.0.0.1",
+            "NPE_CONTROL_HOST": self.host,
             "NPE_CONTROL_PORT": str(self.control_port),
         }
 
@@ -261,6 +280,7 @@ class TorchServeProcess:
         config = self.workdir / "config.properties"
         config.write_text(
             template.substitute(
+                inference_host=self.host,
                 inference_port=self.port,
                 metrics_port=metrics,
                 grpc_inference_port=grpc_inference,
@@ -326,14 +346,14 @@ def _free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-def _check_port_is_free(port: int) -> None:
+def _check_port_is_free(host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError as error:
             raise RuntimeError(
-                f"port {port} on 127.0.0.1 cannot be used ({error.strerror}): "
+                f"port {port} on {host} cannot be used ({error.strerror}): "
                 "stop what runs there or choose another with --port"
             ) from error
 

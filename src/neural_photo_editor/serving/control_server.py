@@ -4,6 +4,7 @@
     GET /metrics            Prometheus' text format
     GET /jobs/ID/events     one line of JSON per shown step, the last one {"end": true}
     DELETE /jobs/ID         give the job up at its next step
+    POST /drain             be ready no more, from now on; answers how many requests are computed
 
 ID is what the header X-NPE-Request-Id of the request says: 32 hexadecimal digits. A server process
 of its own has no other way in: while a handler computes, it hears nothing of the model server.
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -79,6 +80,7 @@ class ControlServer:
             info=json.dumps(info).encode("ascii"),
             metrics=metrics,
             token=token,
+            draining=Event(),
         )
         self._server: _Server | None = None
 
@@ -161,8 +163,10 @@ class _Handler(BaseHTTPRequestHandler):
         info: bytes,
         metrics: Callable[[], bytes],
         token: str | None,
+        draining: Event,
     ) -> None:
         self._jobs, self._info, self._metrics, self._token = jobs, info, metrics, token
+        self._draining = draining
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
@@ -170,6 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         self._answer({}, job=self._cancel)
+
+    def do_POST(self) -> None:
+        self._answer({"/drain": self._drain}, job=_no_such_verb)
 
     def _answer(
         self, pages: Mapping[str, Callable[[], None]], *, job: Callable[[str, bool], None]
@@ -190,7 +197,17 @@ class _Handler(BaseHTTPRequestHandler):
         except RequestError as error:
             self._send(render_error(error))
 
+    def _drain(self) -> None:
+        self._check_token()
+        self._draining.set()
+        body = json.dumps({"in_flight": self._jobs.in_flight}).encode("ascii")
+        self._send(Reply(202, "Accepted", {"Content-Type": "application/json"}, body))
+
     def _ready(self) -> None:
+        if self._draining.is_set():
+            raise RequestError(
+                503, "the worker is to stop", field=None, remedy="send requests to another one"
+            )
         self._send(Reply(200, "OK", {"Content-Type": "application/json"}, self._info))
 
     def _tell_metrics(self) -> None:
@@ -275,6 +292,10 @@ def _bad_id() -> RequestError:
     return RequestError(
         422, "this is no id of a job", field="id", remedy="send 32 hexadecimal digits"
     )
+
+
+def _no_such_verb(*_: object) -> None:
+    raise _not_found()
 
 
 def _not_found() -> RequestError:

@@ -107,7 +107,8 @@ class EditWorker:
             for request, ticket in zip(requests, tickets, strict=True)
             if not isinstance(request, RequestError)
         ]
-        answers = iter(self._work(good))
+        with self.jobs.working_on(len(good)):
+            answers = iter(self._work(good))
         return [
             request if isinstance(request, RequestError) else next(answers) for request in requests
         ]

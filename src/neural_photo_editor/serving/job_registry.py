@@ -78,6 +78,24 @@ class JobRegistry:
         self._streams: dict[str, list[EventStream]] = {}
         self._canceled = _RecentIds(clock)
         self._ended = _RecentIds(clock)
+        self._in_flight = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being worked on, those without an id included."""
+        with self._lock:
+            return self._in_flight
+
+    @contextmanager
+    def working_on(self, count: int) -> Iterator[None]:
+        """Count requests as worked on for as long as the block lasts."""
+        with self._lock:
+            self._in_flight += count
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= count
 
     def cancel(self, job_id: str) -> None:
         """Give a job up, or one that has not come yet; its listeners hear that it has ended."""

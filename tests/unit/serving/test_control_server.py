@@ -56,6 +56,18 @@ def test_readiness_and_metrics_need_no_token(control: httpx.Client) -> None:
     assert metrics.headers["content-type"].startswith("text/plain")
 
 
+def test_a_worker_that_is_to_stop_is_ready_no_more(
+    control: httpx.Client, jobs: JobRegistry
+) -> None:
+    assert control.post("/drain").status_code == 401
+    assert control.get("/ready").status_code == 200
+    with jobs.working_on(2):
+        reply = control.post("/drain", headers=BEARER)
+        assert (reply.status_code, reply.json()) == (202, {"in_flight": 2})
+    assert control.get("/ready").status_code == 503
+    assert control.post("/drain", headers=BEARER).json() == {"in_flight": 0}
+
+
 def test_previews_arrive_while_the_job_runs(control: httpx.Client, jobs: JobRegistry) -> None:
     with control.stream("GET", f"/jobs/{ONE}/events", headers=BEARER) as reply:
         assert reply.headers["content-type"] == "application/x-ndjson"
@@ -114,7 +126,8 @@ def test_without_a_token_nothing_is_asked_for(jobs: JobRegistry) -> None:
         ("GET", "/jobs/../events", 404),
         ("GET", "/", 404),
         ("DELETE", "/ready", 404),
-        ("POST", "/ready", 501),
+        ("POST", "/ready", 404),
+        ("PUT", "/ready", 501),
         ("GET", "/jobs/" + "1" * 60_000, 422),
     ],
 )

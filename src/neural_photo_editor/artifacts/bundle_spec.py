@@ -36,6 +36,7 @@ class ServingDefaults(_Model):
         face_center_x, face_center_y, face_height: where the denoiser's training portraits show
             the face, brows to chin, as shares of the side; here the drawn portraits', while
             CelebAMask-HQ's are 0.50, 0.66 and 0.54.
+        test_time_flip: show the segmenter each photo mirrored too, and average: twice its time.
         max_bytes: largest upload, in bytes; a whole request may have 32 MiB.
         max_pixels: largest photo, width times height.
     """
@@ -47,6 +48,7 @@ class ServingDefaults(_Model):
     face_center_x: float = Field(default=0.50, gt=0.0, lt=1.0)
     face_center_y: float = Field(default=0.65, gt=0.0, lt=1.0)
     face_height: float = Field(default=0.49, gt=0.0, lt=1.0)
+    test_time_flip: bool = False
     max_bytes: int = Field(default=31 * 2**20, gt=0)
     max_pixels: int = Field(default=6000 * 6000, gt=0)
 

@@ -284,6 +284,26 @@ def test_segmenting_gives_a_label_map_and_its_table() -> None:
     assert table["hat"].box is None
 
 
+def test_a_flip_at_test_time_makes_labels_symmetric() -> None:
+    class PrefersLeft(nn.Module):
+        """Skin on the left, on the right a little less background."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = x.new_zeros(x.shape[0], 11, *x.shape[2:])
+            logits[:, 10, :, : x.shape[3] // 2] = 3.0
+            logits[:, 0] = 1.0
+            return logits
+
+    request = SegmentRequest(photo=encode_png(np.full((32, 32, 3), 90, np.uint8)))
+    skin = []
+    for flip in (False, True):
+        pipeline = make_pipeline(segmenter=PrefersLeft(), defaults=defaults(test_time_flip=flip))
+        result = answer_one(pipeline, request)
+        assert isinstance(result, SegmentResult)
+        skin.append(float((pixels(result.image) == 10).mean()))
+    assert skin == [pytest.approx(0.5, abs=0.1), 1.0]
+
+
 def test_upscaling_enlarges_four_times() -> None:
     photo = make_photo(30, 44)
     result = answer_one(make_pipeline(), UpscaleRequest(photo=encode_png(photo)))

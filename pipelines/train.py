@@ -15,11 +15,17 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from neural_photo_editor.common.batch_split import BatchSplit
 from neural_photo_editor.common.log import configure_logging, get_logger
-from neural_photo_editor.data.origin import record_origin
-from neural_photo_editor.training import run_settings
+from neural_photo_editor.data.origin import ORIGIN_NAME, read_origin, record_origin
+from neural_photo_editor.data.region_shares import region_shares
+from neural_photo_editor.training import resume, run_settings
+from neural_photo_editor.training.accumulation import PassesPerStep
 from neural_photo_editor.training.curves import draw_curves
+from neural_photo_editor.training.launchers import become_torchrun, needs_torchrun
 from neural_photo_editor.training.portrait_module import PortraitModule
+from neural_photo_editor.training.preemption import exit_on_signals
+from neural_photo_editor.training.same_run import SameRun
 from neural_photo_editor.training.wandb_tracker import finish_wandb
 
 _log = get_logger(__name__)
@@ -34,35 +40,64 @@ class Run(NamedTuple):
     trainer: Trainer
 
 
-def prepare(cfg: DictConfig) -> Run:
+def prepare(cfg: DictConfig) -> Run | None:
     """Make a run; save its configuration, every "auto" resolved, and its origin in its folder.
+
+    None: it was finished before, and nothing is left to do.
 
     Raises ValueError, or an error of OmegaConf, Hydra or Lightning, naming the field.
     """
     run_settings.quiet_lightning()
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    run_settings.check_trainer(settings["trainer"], batch_size=settings["data"]["batch_size"])
-    run_dir = Path(cfg.run_dir)
+    run_settings.check_trainer(settings["trainer"])
+    run_dir, strict = Path(cfg.run_dir), settings["ckpt_path"] == "auto"
     cfg.ckpt_path, cfg.trainer = run_settings.resolve_auto(
         settings["trainer"], ckpt_path=settings["ckpt_path"], run_dir=run_dir
     )
+    if resume.is_finished(cfg.ckpt_path, max_steps=cfg.trainer.max_steps):
+        return None
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
-    datamodule, module = instantiate(cfg.data), instantiate(cfg.module)
+    datamodule = instantiate(cfg.data)
+    if cfg.module.get("class_balance") and cfg.module.region_shares is None:
+        cfg.module.region_shares = region_shares(datamodule.reader)
+    module = instantiate(cfg.module)
+    split = run_settings.split_for_devices(cfg.trainer, settings["data"], module=module)
     run_settings.check_parts(module, datamodule)
+    run_settings.adapt_networks(
+        module, compiled=cfg.compile, activation_checkpointing=cfg.activation_checkpointing
+    )
     if rank_zero_only.rank == 0:
+        _log_split(split, cfg)
         run_dir.mkdir(parents=True, exist_ok=True)
+        if cfg.ckpt_path is None:
+            resume.remove_checkpoints(run_dir)
+        else:
+            settings = OmegaConf.to_container(cfg, resolve=True)
+            resume.check_settings(settings, run_dir, strict=strict)
+            if strict and (run_dir / ORIGIN_NAME).is_file():
+                read_origin(run_dir, datamodule.manifest)
         OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
         record_origin(
             run_dir, datamodule.manifest, git_commit=_git_commit(), ckpt_path=cfg.ckpt_path
         )
+    resolved = OmegaConf.to_container(cfg, resolve=True)
     trainer = Trainer(
-        **run_settings.trainer_arguments(cfg.trainer, module=module),
-        callbacks=[instantiate(callback) for callback in cfg.callbacks.values()],
+        **run_settings.trainer_arguments(
+            resolved["trainer"],
+            module=module,
+            split=split,
+            collective_timeout_s=cfg.collective_timeout_s,
+        ),
+        callbacks=[
+            SameRun({**resolved, "manifest": datamodule.manifest.digest}),
+            PassesPerStep(),
+            *(instantiate(callback) for callback in cfg.callbacks.values()),
+        ],
         logger=[made for logger in cfg.logger.values() if (made := instantiate(logger))],
         default_root_dir=run_dir,
     )
-    return Run(OmegaConf.to_container(cfg, resolve=True), module, datamodule, trainer)
+    return Run(resolved, module, datamodule, trainer)
 
 
 def fit(run: Run) -> Path:
@@ -82,7 +117,20 @@ def fit(run: Run) -> Path:
 
 def train(cfg: DictConfig) -> Path:
     """Train as configured and return the run folder, with ``checkpoints/last.ckpt`` in it."""
-    return fit(prepare(cfg))
+    run = prepare(cfg)
+    return Path(cfg.run_dir) if run is None else fit(run)
+
+
+def _log_split(split: BatchSplit, cfg: DictConfig) -> None:
+    _log.info(
+        "%s: a step is %d samples = %d node(s) x %d device(s) x %d samples x %d pass(es)",
+        cfg.name,
+        cfg.data.batch_size,
+        cfg.trainer.num_nodes,
+        cfg.trainer.devices,
+        split.per_device,
+        split.accumulation,
+    )
 
 
 def _git_commit() -> str | None:
@@ -99,13 +147,17 @@ def _git_commit() -> str | None:
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
 def main(cfg: DictConfig) -> None:
     configure_logging()
+    exit_on_signals()
     try:
         run = prepare(cfg)
     except (ValueError, OmegaConfBaseException, HydraException, MisconfigurationException) as error:
         _log.error("configuration error: %s", error)
         raise SystemExit(os.EX_CONFIG) from None
-    fit(run)
+    if run is not None:
+        fit(run)
 
 
 if __name__ == "__main__":
+    if needs_torchrun():
+        become_torchrun()
     main()

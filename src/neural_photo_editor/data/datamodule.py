@@ -9,9 +9,13 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Sampler
 
+from neural_photo_editor.common.batch_split import split_batch
 from neural_photo_editor.data.augmentation import ColorJitter
 from neural_photo_editor.data.batch_memory import BatchMemory
 from neural_photo_editor.data.damage import DamageRecord, OnDamage
+from neural_photo_editor.data.loader_workers import start_worker
+from neural_photo_editor.data.placement import RandomPlacement
+from neural_photo_editor.data.quality_loss import QualityLoss
 from neural_photo_editor.data.shard_dataset import ShardDataset, open_batch
 from neural_photo_editor.data.shard_manifest import ShardManifest, Split
 from neural_photo_editor.data.shard_prefetch import ShardPrefetcher, Window
@@ -33,17 +37,21 @@ class ShardDataModule(LightningDataModule):
     The trainer needs ``use_distributed_sampler=False``: the samplers here already give each
     process its share. Epoch and step come from the trainer's progress, so a training that
     continues from a checkpoint sees the batches that a training without interruption sees, on
-    any number of processes. Nothing random is drawn from a global generator, and the number of
-    workers changes no batch.
+    any number of processes. A global batch comes in as many passes as `max_batch_per_device`
+    makes of it, whose number the trainer's ``accumulate_grad_batches`` must be. Nothing random is
+    drawn from a global generator, and the number of workers changes no batch.
 
     Args:
         shards: folder with ``manifest.json`` and the tars, or its URL, see `ShardStorage`.
         batch_size: samples of a global batch, all processes together.
+        max_batch_per_device: the most samples that a device takes at once, see `split_batch`.
         resolution: side of the images in a batch, in pixels.
         crop_size: side of the square cut out of a photo before resizing, at random in training
             and centered in validation; None takes the largest centered square.
         horizontal_flip: flip half of the training samples, labels too.
+        placement: rotate, scale and shift training samples at random, see `RandomPlacement`.
         color_jitter: change the training samples' colors at random, see `ColorJitter`.
+        quality_loss: make some gray, blurred or compressed, see `QualityLoss`.
         require_labels: refuse shards with unlabeled samples; otherwise those get label map 0.
         num_workers: loader processes beside each training process; 0 reads in the process itself.
         shuffle_shards: shards whose samples are shuffled jointly, see `epoch_order`; remote
@@ -60,9 +68,12 @@ class ShardDataModule(LightningDataModule):
         shards: str | Path,
         batch_size: int,
         resolution: int,
+        max_batch_per_device: int | None = None,
         crop_size: int | None = None,
         horizontal_flip: bool = False,
+        placement: RandomPlacement | Mapping[str, float] | None = None,
         color_jitter: ColorJitter | Mapping[str, float] | None = None,
+        quality_loss: QualityLoss | Mapping[str, Any] | None = None,
         require_labels: bool = True,
         num_workers: int = 0,
         shuffle_shards: int = 16,
@@ -88,11 +99,18 @@ class ShardDataModule(LightningDataModule):
             cache_bytes=cache_bytes,
         )
         self.batch_size = batch_size
+        self.max_batch_per_device = max_batch_per_device
         self.resolution = resolution
         self.crop_size = crop_size
         self.horizontal_flip = horizontal_flip
+        self.placement = (
+            RandomPlacement(**placement) if isinstance(placement, Mapping) else placement
+        )
         self.color_jitter = (
             ColorJitter(**color_jitter) if isinstance(color_jitter, Mapping) else color_jitter
+        )
+        self.quality_loss = (
+            QualityLoss(**quality_loss) if isinstance(quality_loss, Mapping) else quality_loss
         )
         self.require_labels = require_labels
         self.num_workers = num_workers
@@ -151,6 +169,7 @@ class ShardDataModule(LightningDataModule):
             seed=self.seed,
             rank=rank,
             world_size=world_size,
+            accumulation=self._accumulation(world_size),
             shard_sizes=[len(shard.keys) for shard in self.reader.shards("train")],
             shuffle_shards=self.shuffle_shards,
         )
@@ -169,6 +188,7 @@ class ShardDataModule(LightningDataModule):
             batch_size=self.batch_size,
             rank=rank,
             world_size=world_size,
+            accumulation=self._accumulation(world_size),
         )
         return self._loader(sampler, augment=False)
 
@@ -177,6 +197,14 @@ class ShardDataModule(LightningDataModule):
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
+
+    def _accumulation(self, world_size: int) -> int:
+        split = split_batch(
+            self.batch_size,
+            processes=world_size,
+            max_batch_per_device=self.max_batch_per_device,
+        )
+        return split.accumulation
 
     def _loader(
         self, sampler: Sampler[BatchRequest], *, augment: bool, trainer: Trainer | None = None
@@ -188,7 +216,9 @@ class ShardDataModule(LightningDataModule):
             crop_size=self.crop_size,
             augment=augment,
             horizontal_flip=self.horizontal_flip,
+            placement=self.placement,
             color_jitter=self.color_jitter,
+            quality_loss=self.quality_loss,
             skip_damaged=self.on_damage == "skip",
             seed=self.seed,
             memory=memory,
@@ -205,6 +235,7 @@ class ShardDataModule(LightningDataModule):
             multiprocessing_context="fork" if memory else None,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),  # Leaves torch's global one alone.
+            worker_init_fn=start_worker,
         )
 
     def _memory(self, sampler: Sampler[BatchRequest]) -> BatchMemory | None:
@@ -222,7 +253,7 @@ class ShardDataModule(LightningDataModule):
         return BatchMemory(
             num_workers=self.num_workers,
             slots_per_worker=_PREFETCH_FACTOR + 2,
-            batch_size=sampler.batch_size // sampler.world_size,
+            batch_size=sampler.per_device,
             resolution=self.resolution,
         )
 
@@ -249,15 +280,16 @@ class _Loader(DataLoader[Batch]):
         if not isinstance(self.sampler, TrainBatchSampler):
             yield from self._recorded()
             return
+        passes = self.sampler.accumulation
         if self.trainer is not None:
             fit_loop = self.trainer.fit_loop
             self.sampler.set_epoch(
                 fit_loop.epoch_progress.current.processed,  # type: ignore[attr-defined]
-                first_step=fit_loop.epoch_loop.batch_progress.current.ready,
+                first_step=fit_loop.epoch_loop.batch_progress.current.ready // passes,
             )
         with self._prefetcher(self.sampler) as prefetcher:
-            for step, batch in enumerate(self._recorded(), self.sampler.first_step):
-                prefetcher.reached(step)
+            for number, batch in enumerate(self._recorded(), self.sampler.first_step * passes):
+                prefetcher.reached(number // passes)
                 yield batch
 
     def _recorded(self) -> Iterator[Batch]:

@@ -40,21 +40,23 @@ class BatchRequest(NamedTuple):
 
 
 class TrainBatchSampler(Sampler[BatchRequest]):
-    """This process's share of the global batches of one epoch.
+    """This process's share of the global batches of one epoch, in one or several passes each.
 
     An epoch is an order of all samples, a function of (seed, epoch) alone that keeps to windows
     of `shuffle_shards` shards (see `epoch_order`), cut into global batches of `batch_size`.
-    Process `rank` takes the `rank`-th of `world_size` equal slices of each, so the samples of
-    global batch s are the same for any number of processes. The last, incomplete global batch is
-    dropped: all processes take the same number of steps, and the samples dropped differ from
-    epoch to epoch.
+    Process `rank` takes the `rank`-th of `world_size` equal slices of each and yields it in
+    `accumulation` equal passes, so the samples of global batch s are the same for any number of
+    processes and passes. The last, incomplete global batch is dropped: all processes take the same
+    number of steps, and the samples dropped differ from epoch to epoch.
 
     Args:
         sample_ids: of the split, int64, shard after shard.
         shard_sizes: number of samples of each shard; None: one shard holds all.
+        accumulation: passes that a process cuts its slice into.
 
     Raises:
-        ValueError: `batch_size` is not a multiple of `world_size`, or there are fewer samples.
+        ValueError: `batch_size` is not a multiple of `world_size` times `accumulation`, or there
+            are fewer samples.
     """
 
     def __init__(
@@ -65,13 +67,14 @@ class TrainBatchSampler(Sampler[BatchRequest]):
         seed: int,
         rank: int,
         world_size: int,
+        accumulation: int = 1,
         shard_sizes: Sequence[int] | None = None,
         shuffle_shards: int = 16,
     ) -> None:
-        if batch_size < 1 or batch_size % world_size:
+        if batch_size < 1 or batch_size % (world_size * accumulation):
             raise ValueError(
                 f"batch_size {batch_size} counts all {world_size} processes together and must be a "
-                "positive multiple of their number"
+                f"positive multiple of their number times {accumulation} passes"
             )
         if len(sample_ids) < batch_size:
             raise ValueError(
@@ -83,6 +86,8 @@ class TrainBatchSampler(Sampler[BatchRequest]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.accumulation = accumulation
+        self.per_device = batch_size // world_size // accumulation
         self.shard_sizes = [len(sample_ids)] if shard_sizes is None else list(shard_sizes)
         assert sum(self.shard_sizes) == len(sample_ids)
         self.shuffle_shards = shuffle_shards
@@ -90,12 +95,12 @@ class TrainBatchSampler(Sampler[BatchRequest]):
         self.first_step = 0
 
     def set_epoch(self, epoch: int, *, first_step: int = 0) -> None:
-        """Choose the epoch that the next iteration yields, and the step it starts with."""
+        """Choose the epoch that the next iteration yields, and the global batch it starts with."""
         self.epoch = epoch
         self.first_step = first_step
 
     def __len__(self) -> int:
-        return len(self.sample_ids) // self.batch_size
+        return len(self.sample_ids) // self.batch_size * self.accumulation
 
     def __iter__(self) -> Iterator[BatchRequest]:
         epoch = self.epoch
@@ -103,10 +108,11 @@ class TrainBatchSampler(Sampler[BatchRequest]):
             self.shard_sizes, seed=self.seed, epoch=epoch, shuffle_shards=self.shuffle_shards
         )
         share = self.batch_size // self.world_size
-        for step in range(self.first_step, len(self)):
+        for step in range(self.first_step, len(self.sample_ids) // self.batch_size):
             start = step * self.batch_size
             batch = tuple(self.sample_ids[positions[start : start + self.batch_size]].tolist())
-            yield BatchRequest(epoch, batch[self.rank * share : (self.rank + 1) * share], batch)
+            for first in range(self.rank * share, (self.rank + 1) * share, self.per_device):
+                yield BatchRequest(epoch, batch[first : first + self.per_device], batch)
 
     def windows_ahead(self) -> list[tuple[int, list[int]]]:
         """Return (first step of the window before, shards) of the epoch's windows still to come."""
@@ -129,24 +135,33 @@ class ValidationBatchSampler(Sampler[BatchRequest]):
     """This process's share of the validation samples, in the manifest's order.
 
     The samples are cut into ceil(n / batch_size) global batches of nearly equal size, and each
-    of those into nearly equal shares, so that every sample is seen exactly once and all
-    processes take the same number of steps. Only where a global batch has fewer samples than
-    there are processes do the processes left empty repeat its first sample.
+    of those into nearly equal shares, which come in `accumulation` nearly equal passes, so that
+    every sample is seen exactly once and all processes take the same number of steps. Only where a
+    global batch has fewer samples than there are passes of all processes do those left empty
+    repeat its first sample.
     """
 
     def __init__(
-        self, sample_ids: NDArray[np.int64], *, batch_size: int, rank: int, world_size: int
+        self,
+        sample_ids: NDArray[np.int64],
+        *,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        accumulation: int = 1,
     ) -> None:
         self.rank = rank
         self.world_size = world_size
+        self.accumulation = accumulation
         num_steps = -(-len(sample_ids) // batch_size)
         self.batches = np.array_split(sample_ids, num_steps) if num_steps else []
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.batches) * self.accumulation
 
     def __iter__(self) -> Iterator[BatchRequest]:
         for batch in self.batches:
             share = np.array_split(batch, self.world_size)[self.rank]
-            share = share if len(share) else batch[:1]
-            yield BatchRequest(0, tuple(share.tolist()), tuple(batch.tolist()))
+            for part in np.array_split(share, self.accumulation):
+                samples = part if len(part) else batch[:1]
+                yield BatchRequest(0, tuple(samples.tolist()), tuple(batch.tolist()))

@@ -1,44 +1,50 @@
 """Checking a run's settings and turning every "auto" into what this machine offers."""
 
 import logging
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule
+from torch import nn
 
+from neural_photo_editor.common.batch_split import BatchSplit, split_batch
 from neural_photo_editor.training.checkpoint import WholeFileCheckpointIO
+from neural_photo_editor.training.launchers import launched_processes
+from neural_photo_editor.training.memory import checkpoint_activations
+from neural_photo_editor.training.resume import checkpoint_to_continue
+from neural_photo_editor.training.strategies import STRATEGIES, make_strategy
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed")
-POSITIVE_INTEGERS = (
-    "max_steps",
-    "val_check_interval",
-    "log_every_n_steps",
-    "accumulate_grad_batches",
-)
+CHOICES = {"precision": ("auto", "32-true", "bf16-mixed"), "strategy": STRATEGIES}
+POSITIVE_INTEGERS = ("max_steps", "val_check_interval", "log_every_n_steps")
 
 
-def check_trainer(trainer: Mapping[str, Any], *, batch_size: int) -> None:
+def check_trainer(trainer: Mapping[str, Any]) -> None:
     """Refuse settings that would fail late or in words that do not name them.
 
     Args:
         trainer: the configuration's ``trainer`` section.
-        batch_size: ``data.batch_size``, all processes together.
 
     Raises:
         ValueError: a setting is out of range or contradicts another; the message names it.
     """
+    if "accumulate_grad_batches" in trainer:
+        raise ValueError(
+            "trainer.accumulate_grad_batches is no setting: it follows from data.batch_size and "
+            "data.max_batch_per_device; set the latter to what fits a device's memory"
+        )
     for name in POSITIVE_INTEGERS:
         value = trainer[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"trainer.{name} is {value!r}; give a whole number of at least 1")
-    if trainer["precision"] not in PRECISIONS:
-        raise ValueError(
-            f"trainer.precision is {trainer['precision']!r}; choose one of {', '.join(PRECISIONS)}"
-        )
+    for name, choices in CHOICES.items():
+        if trainer[name] not in choices:
+            raise ValueError(
+                f"trainer.{name} is {trainer[name]!r}; choose one of {', '.join(choices)}"
+            )
     launched = launched_processes()
     for name in ("num_nodes", "devices"):
         value = trainer[name]
@@ -46,16 +52,11 @@ def check_trainer(trainer: Mapping[str, Any], *, batch_size: int) -> None:
             raise ValueError(
                 f"trainer.{name} is {value!r}; give a whole number of at least 1, or auto"
             )
-        if launched and value not in ("auto", launched[name]):
+        if launched and value not in ("auto", getattr(launched, name)):
             raise ValueError(
-                f"trainer.{name} is {value}, but torchrun started {launched[name]}; set auto"
+                f"trainer.{name} is {value}, but {launched.launcher} started "
+                f"{getattr(launched, name)}; set auto"
             )
-    processes = num_processes(trainer)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size % processes:
-        raise ValueError(
-            f"data.batch_size is {batch_size!r}; it counts all {processes} processes together and "
-            "must be a whole multiple of their number"
-        )
 
 
 def resolve_auto(
@@ -65,25 +66,24 @@ def resolve_auto(
 
     Args:
         trainer: the configuration's ``trainer`` section, checked.
-        ckpt_path: a file, None to start anew, or "auto" for ``last.ckpt`` of the run folder, if
-            there is one.
+        ckpt_path: a file, None to start anew, or "auto", see `checkpoint_to_continue`.
         run_dir: the run folder.
 
     Raises:
-        ValueError: the named checkpoint is absent.
+        ValueError: the named checkpoint is absent, or all of the run folder are damaged.
     """
-    last = run_dir / "checkpoints" / "last.ckpt"
     if ckpt_path == "auto":
-        ckpt_path = str(last) if last.is_file() else None
+        found = checkpoint_to_continue(run_dir)
+        ckpt_path = None if found is None else str(found)
     elif ckpt_path is not None and not Path(ckpt_path).is_file():
         raise ValueError(
             f"ckpt_path: there is no file {ckpt_path}; correct it, or give auto to continue from "
-            f"{last} if it is there"
+            f"the last checkpoint in {run_dir} if there is one"
         )
-    launched = launched_processes() or {}
+    launched = launched_processes()
     resolved = dict(trainer)
     if resolved["num_nodes"] == "auto":
-        resolved["num_nodes"] = launched.get("num_nodes", 1)
+        resolved["num_nodes"] = launched.num_nodes if launched else 1
     if resolved["devices"] == "auto":
         resolved["devices"] = num_processes(trainer) // resolved["num_nodes"]
     if resolved["strategy"] == "auto":
@@ -106,46 +106,109 @@ def check_parts(module: LightningModule, datamodule: LightningDataModule) -> Non
     module.configure_optimizers()
 
 
-def trainer_arguments(trainer: Mapping[str, Any], *, module: LightningModule) -> dict[str, Any]:
+def split_for_devices(
+    trainer: Mapping[str, Any], data: Mapping[str, Any], *, module: LightningModule
+) -> BatchSplit:
+    """Return what a device takes at once, and in how many passes.
+
+    Args:
+        trainer: the configuration's ``trainer`` section, checked.
+        data: its ``data`` section.
+        module: what will be trained.
+
+    Raises:
+        ValueError: see `split_batch`; or several passes are needed and the module optimizes by
+            itself.
+    """
+    processes = num_processes(trainer)
+    split = split_batch(
+        data["batch_size"],
+        processes=processes,
+        max_batch_per_device=data["max_batch_per_device"],
+    )
+    if split.accumulation > 1 and not module.automatic_optimization:
+        raise ValueError(
+            f"data.max_batch_per_device is {data['max_batch_per_device']}, but "
+            f"{type(module).__name__} takes its share of data.batch_size {data['batch_size']} in "
+            f"one pass, {split.accumulation * split.per_device} samples on each of {processes} "
+            "processes: start more processes, or lower data.batch_size"
+        )
+    return split
+
+
+def adapt_networks(
+    module: LightningModule, *, compiled: bool, activation_checkpointing: bool
+) -> None:
+    """Compile the networks that are trained and checkpoint their activations, both in place.
+
+    Of a GAN the generator alone keeps fewer activations: the discriminator has batch
+    normalization, see `checkpoint_activations`.
+
+    Args:
+        module: its networks are its children; ``network`` is the one that is exported.
+        compiled: see `torch.nn.Module.compile`; the names in the state dict stay the same.
+        activation_checkpointing: see `checkpoint_activations`.
+
+    Raises:
+        ValueError: see `checkpoint_activations`.
+    """
+    if activation_checkpointing:
+        assert isinstance(module.network, nn.Module)
+        checkpoint_activations(module.network)
+    if compiled:
+        for network in module.children():
+            network.compile()
+
+
+def trainer_arguments(
+    trainer: Mapping[str, Any],
+    *,
+    module: LightningModule,
+    split: BatchSplit,
+    collective_timeout_s: float,
+) -> dict[str, Any]:
     """Return the arguments of Lightning's Trainer, those that no configuration changes included.
 
     Args:
         trainer: the configuration's ``trainer`` section, resolved.
         module: what will be trained.
+        split: of the global batch; Lightning counts passes, the configuration global batches.
+        collective_timeout_s: longest wait for another process, in seconds.
     """
-    arguments = {
+    limit = trainer["limit_val_batches"]
+    plugins: list[Any] = [WholeFileCheckpointIO()]
+    launched = launched_processes()
+    if launched and launched.launcher == "SLURM":
+        # Lightning's own requeueing would write and load checkpoints of its own.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return {
         **trainer,
+        "accumulate_grad_batches": split.accumulation,
+        "val_check_interval": trainer["val_check_interval"] * split.accumulation,
+        # A float is a share of all batches.
+        "limit_val_batches": limit * split.accumulation if isinstance(limit, int) else limit,
+        "strategy": make_strategy(
+            trainer["strategy"],
+            module=module,
+            processes=num_processes(trainer),
+            timeout_s=collective_timeout_s,
+        ),
         "use_distributed_sampler": False,  # The data module gives each process its share.
         "enable_progress_bar": False,
         "enable_model_summary": False,
-        "plugins": [WholeFileCheckpointIO()],
+        "plugins": plugins,
     }
-    if not module.automatic_optimization and trainer["strategy"] == "ddp":
-        # Either half of a GAN's step leaves the other network without gradients.
-        arguments["strategy"] = "ddp_find_unused_parameters_true"
-    return arguments
 
 
 def num_processes(trainer: Mapping[str, Any]) -> int:
     """Return the number of processes of a run, all nodes together."""
     launched = launched_processes()
     if launched:
-        return launched["num_nodes"] * launched["devices"]
+        return launched.num_nodes * launched.devices
     devices, num_nodes = trainer["devices"], trainer["num_nodes"]
     if devices == "auto":
         devices = max(1, torch.cuda.device_count()) if _uses_gpu(trainer["accelerator"]) else 1
     return int(devices) * (1 if num_nodes == "auto" else int(num_nodes))
-
-
-def launched_processes(environ: Mapping[str, str] | None = None) -> dict[str, int] | None:
-    """Return ``num_nodes`` and ``devices`` (per node) as torchrun set them, None outside it."""
-    environ = os.environ if environ is None else environ
-    if "TORCHELASTIC_RUN_ID" not in environ:
-        return None
-    return {
-        "num_nodes": int(environ["GROUP_WORLD_SIZE"]),
-        "devices": int(environ["LOCAL_WORLD_SIZE"]),
-    }
 
 
 def best_precision(*, accelerator: str) -> str:

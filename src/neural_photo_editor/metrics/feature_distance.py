@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neural_photo_editor.metrics.feature_statistics import FeatureStatistics
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 
 Features = Callable[[Tensor], Tensor]
@@ -85,6 +86,22 @@ def pool_features(maps: Tensor, *, mask: Tensor | None = None) -> Tensor:
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
+    """Return `frechet_distance_of` sets of features.
+
+    Args:
+        first, second: float, (N_1, D) and (N_2, D), both N above D.
+
+    Raises:
+        ValueError: the shapes do not fit, or a set has no more samples than features.
+    """
+    first, second = _checked(first, second)
+    statistics = FeatureStatistics(first.shape[1]), FeatureStatistics(first.shape[1])
+    statistics[0].add(first)
+    statistics[1].add(second)
+    return frechet_distance_of(*statistics)
+
+
+def frechet_distance_of(first: FeatureStatistics, second: FeatureStatistics) -> float:
     """Frechet distance of two Gaussians fitted to features (Heusel et al. 2017, Eq. 6).
 
     |m_1 - m_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)), with unbiased covariances. The trace of the
@@ -92,24 +109,20 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     errors. The distance is biased upwards, the more the fewer the samples: compare only distances
     of equal sample sizes.
 
-    Args:
-        first, second: float, (N_1, D) and (N_2, D), both N above D.
-
     Returns:
         The distance, at least 0.
 
     Raises:
-        ValueError: the shapes do not fit, or a set has no more samples than features.
+        ValueError: one has no more samples than features.
     """
-    first, second = _checked(first, second)
-    least = first.shape[1] + 1
-    if min(len(first), len(second)) < least:
+    difference = first.mean - second.mean
+    least = len(difference) + 1
+    if min(first.count, second.count) < least:
         raise ValueError(
-            f"{len(first)} and {len(second)} samples of {first.shape[1]} features: a covariance "
+            f"{first.count} and {second.count} samples of {len(difference)} features: a covariance "
             f"needs at least {least} of each; give more samples or take the kernel distance"
         )
-    difference = first.mean(0) - second.mean(0)
-    cov_1, cov_2 = _covariance(first), _covariance(second)
+    cov_1, cov_2 = first.covariance, second.covariance
     root_1 = _symmetric_root(cov_1)
     eigenvalues = torch.linalg.eigvalsh(root_1 @ cov_2 @ root_1)
     trace_of_root = eigenvalues.clamp_min(0.0).sqrt().sum()
@@ -141,11 +154,6 @@ def kernel_distance(first: Tensor, second: Tensor) -> float:
     within_1 = (k_11.sum() - k_11.trace()) / (n_1 * (n_1 - 1))
     within_2 = (k_22.sum() - k_22.trace()) / (n_2 * (n_2 - 1))
     return float(within_1 + within_2 - 2.0 * kernel(first, second).mean())
-
-
-def _covariance(features: Tensor) -> Tensor:
-    num_features = features.shape[1]
-    return torch.cov(features.T).reshape(num_features, num_features)  # One feature: a number.
 
 
 def _symmetric_root(matrix: Tensor) -> Tensor:

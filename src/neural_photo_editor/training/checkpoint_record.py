@@ -33,7 +33,8 @@ def _global_step(path: Path) -> int | None:
         pickled = archive.read(names[0])
     found = False
     for opcode, argument, _ in pickletools.genops(pickled):
-        if found and isinstance(argument, int) and "INT" in opcode.name:
-            return argument
+        if found and opcode.name in ("BININT", "BININT1", "BININT2", "LONG1"):
+            return int(argument)
+        # Between a key and its value, the key is remembered for later use.
         found = argument == "global_step" or (found and "PUT" in opcode.name)
     return None

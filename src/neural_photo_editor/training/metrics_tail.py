@@ -6,27 +6,41 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+FileState = list[int]
+"""Inode number and time of change, in nanoseconds: another one after every replacement."""
+
+
+def file_state(path: Path) -> FileState | None:
+    """Return a file's state, None if it is absent."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return [stat.st_ino, stat.st_mtime_ns]
+
 
 class MetricsTail:
-    """Yields each row of a metrics.csv once, from the row ``first`` on.
+    """Yields the rows of a metrics.csv as they come.
 
-    Only what was appended is read, and all of it again where the file was replaced, as it is for a
-    new column.
+    Only what was appended is read. Where the file was replaced, as it is for a new column, it is
+    read again and yields its rows from the first one that differs.
 
     Args:
         path: the file; it may not exist yet.
-        first: number of the first row wanted; the one below the header is 0.
+        stale: state of the file that an earlier training left, whose last rows this training will
+            replace: while it is in that state, nothing is read.
     """
 
-    def __init__(self, path: Path, *, first: int = 0) -> None:
+    def __init__(self, path: Path, *, stale: FileState | None = None) -> None:
         self.path = path
-        self.next_row = first
+        self.stale = stale
         self._file: IO[bytes] | None = None
         self._columns: list[str] | None = None
         self._number = 0
+        self._seen: list[int] = []
 
-    def read(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Yield number and values of every new row that is complete."""
+    def read(self) -> Iterator[dict[str, float]]:
+        """Yield the new rows that are complete."""
         if not self._open():
             return
         assert self._file is not None
@@ -38,14 +52,18 @@ class MetricsTail:
             if self._columns is None:
                 self._columns = values
                 continue
+            pairs = zip(self._columns, values, strict=True)
+            row = {name: float(value) for name, value in pairs if value}
             number, self._number = self._number, self._number + 1
-            if number >= self.next_row:
-                self.next_row = number + 1
-                pairs = zip(self._columns, values, strict=True)
-                yield number, {name: float(value) for name, value in pairs if value}
+            content = hash(frozenset(row.items()))
+            if self._seen[number : number + 1] != [content]:
+                self._seen[number:] = [content]
+                yield row
 
     def _open(self) -> bool:
         """Open the file, anew if it was replaced: while it is open, its id cannot be reused."""
+        if self.stale is not None and file_state(self.path) == self.stale:
+            return False
         try:
             current = self.path.stat()
         except FileNotFoundError:

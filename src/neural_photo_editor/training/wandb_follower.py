@@ -5,8 +5,9 @@ its standard input, and a second line, the training's exit code, when the traini
 ends with status 0 when W&B has everything, otherwise with 1 and the reason in its last line. It
 outlives the training by ``finish_timeout_s`` at most, by a minute where it writes an offline run.
 
-A row of metrics.csv is W&B's step of the same number, so the server knows how many it has: a
-resumed run continues there. An offline run always begins with the first row, and so is complete.
+Rows of metrics.csv are W&B's steps in the order sent, so the server knows how many of them it has;
+``wandb/sent.csv`` says which ones these are, and a resumed run sends the others. An offline run
+always begins with the first row, and so is complete.
 """
 
 import io
@@ -18,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +27,7 @@ from typing import Any, NoReturn
 import requests
 import yaml
 
+from neural_photo_editor.common.fingerprint import sha256_json
 from neural_photo_editor.training.checkpoint_record import describe_checkpoint
 from neural_photo_editor.training.metrics_tail import MetricsTail
 
@@ -73,6 +76,36 @@ class TrainingWatch:
         _exit(1, f"W&B took more than {limit_s:.0f} s to finish")
 
 
+class SentRows:
+    """Which rows were sent to the server, one line each in the order sent.
+
+    Args:
+        path: where to remember them for the next process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._before: Counter[str] = Counter()
+
+    def keep(self, count: int) -> None:
+        """Forget all but the first ``count``, which the server has."""
+        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        self._before = Counter(lines[:count])
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("".join(f"{line}\n" for line in lines[:count]))
+
+    def add(self, row: Mapping[str, float]) -> bool:
+        """Remember a row as sent; False if an earlier process has sent it."""
+        names = sha256_json(sorted(row))[:8]
+        line = f"{int(row['step'])},{names}"
+        if self._before[line]:
+            self._before[line] -= 1
+            return False
+        with self.path.open("a") as file:
+            file.write(f"{line}\n")
+        return True
+
+
 class Copy:
     """A W&B run that gets what is in the run folder.
 
@@ -85,8 +118,11 @@ class Copy:
         self.run = run
         self.run_dir = Path(settings["run_dir"])
         self._settings = settings
-        first = run.starting_step if settings["online"] else 0
-        self._rows = MetricsTail(self.run_dir / "metrics.csv", first=first)
+        self._rows = MetricsTail(self.run_dir / "metrics.csv", stale=settings["stale_metrics"])
+        self._sent = SentRows(self.run_dir / "wandb" / "sent.csv") if settings["online"] else None
+        self._next_step = run.starting_step if settings["online"] else 0
+        if self._sent is not None:
+            self._sent.keep(self._next_step)
         self._missing = dict(RUN_FILES)
         self._logged_checkpoints: dict[Path, int] = {}
         self._val_rows: dict[int, dict[str, float]] = {}
@@ -101,7 +137,9 @@ class Copy:
             if (content := _read_json(self.run_dir / file)) is not None:
                 self.run.config.update({name: content}, allow_val_change=True)
                 del self._missing[name]
-        for number, row in self._rows.read():
+        for row in self._rows.read():
+            if self._sent is not None and not self._sent.add(row):
+                continue
             step = int(row.pop("step"))
             values: dict[str, Any] = {"trainer/global_step": step, **row}
             if "time" in values:
@@ -109,10 +147,12 @@ class Copy:
             if validation := {n: v for n, v in row.items() if n.startswith("val/")}:
                 self._val_rows[step + 1] = validation
                 values |= self._pictures(step + 1)
-            self.run.log(values, step=number, commit=True)
+            self.run.log(values, step=self._next_step, commit=True)
+            self._next_step += 1
 
     def finish(self, exit_code: int) -> None:
         """Send the rest and close W&B's run."""
+        self._rows.stale = None  # A training without a single new row replaces none.
         self.update()
         self.log_checkpoints("*.ckpt")
         self.run.finish(exit_code=exit_code)
@@ -161,7 +201,7 @@ class Copy:
             "entityName: $entity) { bucket(name: $name, missingOk: true) { historyLineCount } } }"
         )
         bucket = _ask(query, variables)["model"]["bucket"]
-        return max(0, self._rows.next_row - int(bucket["historyLineCount"]))
+        return max(0, self._next_step - int(bucket["historyLineCount"]))
 
 
 def follow(settings: Mapping[str, Any], watch: TrainingWatch) -> None:
@@ -183,18 +223,19 @@ def follow(settings: Mapping[str, Any], watch: TrainingWatch) -> None:
 
 
 def _connect(settings: Mapping[str, Any], watch: TrainingWatch) -> Any:
-    """Begin W&B's run, as often as it takes, until the training ends."""
-    pause_s, reason = 0.0, "it ended at once"
-    while not watch.wait(pause_s):
+    """Begin W&B's run; try until it works or the training has ended."""
+    pause_s = FIRST_RETRY_S
+    while True:
         try:
-            if (_ask("query Viewer { viewer { id } }", {}).get("viewer")) is None:
+            if _ask("query Viewer { viewer { id } }", {}).get("viewer") is None:
                 raise RuntimeError("the server does not know the key in WANDB_API_KEY")
             return _init(settings)
         except Exception as error:  # noqa: BLE001 - a tracker may fail in any way
             reason = _first_line(error)
-        pause_s = min(LAST_RETRY_S, max(FIRST_RETRY_S, 2 * pause_s))
         _say(f"W&B cannot be reached, trying again in {pause_s:.0f} s: {reason}")
-    raise RuntimeError(f"W&B could not be reached: {reason}")
+        if watch.wait(pause_s):
+            raise RuntimeError(f"W&B could not be reached: {reason}")
+        pause_s = min(LAST_RETRY_S, 2 * pause_s)
 
 
 def _init(settings: Mapping[str, Any]) -> Any:
@@ -266,7 +307,7 @@ def _exit(status: int, reason: str = "") -> NoReturn:
 
 
 def main() -> NoReturn:
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ |= {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
     os.nice(10)  # The training comes first.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # A cancelled job has still its end to report.
     # Unbuffered: what a buffer had read already would be hidden from select().

@@ -24,6 +24,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from neural_photo_editor.common.log import get_logger
+from neural_photo_editor.training.metrics_tail import file_state
 
 log = get_logger(__name__)
 
@@ -93,6 +94,7 @@ def start_wandb(
         "init_timeout_s": init_timeout_s,
         "finish_timeout_s": finish_timeout_s,
         "upload_checkpoints": upload_checkpoints,
+        "stale_metrics": file_state(run_dir / "metrics.csv"),
     }
     return WandbTracker(settings)
 
@@ -120,6 +122,11 @@ class WandbTracker(Logger):
     def version(self) -> str:
         return str(self._settings["run_id"])
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the other process is there."""
+        return self._process is not None and self._process.poll() is None
+
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
         """Do nothing: the other process reads config.yaml."""
 
@@ -146,11 +153,11 @@ class WandbTracker(Logger):
             log.warning(
                 "W&B did not take all of the run (%s); metrics.csv has it, and so has an offline "
                 "run for `wandb sync %s`",
-                self._reason(),
+                "no answer" if status is None else self._reason(),
                 self._run_dir / "wandb" / f"offline-run-*-{self.version}",
             )
             self._record(online=False)
-            copy = self._start({**self._settings, "online": False})
+            copy = self._start({**self._settings, "online": False, "stale_metrics": None})
             # It is local and ends by itself: where the time is up, it may take some more.
             _finish(
                 copy, exit_code=int(self._failed), limit_s=deadline - time.monotonic(), kill=False

@@ -1,4 +1,4 @@
-"""The part of W&B's service that its client needs to log an artifact and to move an alias."""
+"""The part of W&B's service that its client needs to log runs and artifacts and to move aliases."""
 # ruff: noqa: N802, N803 - operations are named as W&B names them
 
 import base64
@@ -15,13 +15,16 @@ ENTITY, PROJECT = "somebody", "neural-photo-editor"
 
 
 class WandbServer:
-    """What was logged: the files by digest, and which artifact every alias names."""
+    """What was logged: the files by digest, which artifact every alias names, each run's rows."""
 
     def __init__(self) -> None:
         self.url = ""
         self.files: dict[str, bytes] = {}
         self.artifacts: list[dict[str, Any]] = []
         self.aliases: dict[tuple[str, str], int] = {}
+        self.history: dict[str, list[dict[str, Any]]] = {}
+        self.configs: dict[str, dict[str, Any]] = {}
+        self.exit_codes: dict[str, int] = {}
         self.fails_at: str | None = None
         self.num_requests = 0
         self.lock = threading.Lock()
@@ -43,7 +46,31 @@ class WandbServer:
     def GetDefaultEntity(self) -> dict[str, Any]:
         return {"viewer": {"id": "u", "entity": ENTITY}}
 
-    def UpsertBucket(self, name: str, **given: Any) -> dict[str, Any]:
+    def RunResumeStatus(self, name: str, **given: Any) -> dict[str, Any]:
+        rows = self.history.get(name)
+        if rows is None:
+            return {"model": {"id": "p", "bucket": None}}
+        tail = json.dumps([json.dumps(row) for row in rows[-1:]])
+        bucket = {"id": "r", "name": name, "displayName": name, "config": "{}", "eventsTail": "[]"}
+        bucket |= {"summaryMetrics": "{}", "historyTail": tail, "historyLineCount": len(rows)}
+        bucket |= {"logLineCount": 0, "eventsLineCount": 0, "wandbConfig": '{"t": 1}', "tags": []}
+        owner = {"id": "e", "name": ENTITY}
+        return {"model": {"id": "p", "name": PROJECT, "entity": owner, "bucket": bucket}}
+
+    Rows = RunResumeStatus
+
+    def stream(self, run: str, given: dict[str, Any]) -> None:
+        """Take what a run sends, its rows at the offset that it names."""
+        with self.lock:
+            rows = self.history.setdefault(run, [])
+            for name, chunk in (given.get("files") or {}).items():
+                if name == "wandb-history.jsonl":
+                    rows[chunk["offset"] :] = [json.loads(line) for line in chunk["content"]]
+            if given.get("complete"):
+                self.exit_codes[run] = given["exitcode"]
+
+    def UpsertBucket(self, name: str, config: str = "{}", **given: Any) -> dict[str, Any]:
+        self.configs[name] = self.configs.get(name, {}) | json.loads(config or "{}")
         project = {"id": "p", "name": PROJECT, "entity": {"id": "e", "name": ENTITY}}
         bucket = {"id": "r", "name": name, "displayName": name, "description": "", "config": "{}"}
         bucket |= {"sweepName": None, "project": project, "historyLineCount": 0}
@@ -159,8 +186,13 @@ def serve_wandb() -> Iterator[WandbServer]:
 
         def do_POST(self) -> None:
             wandb.num_requests += 1
+            if wandb.fails_at == "everything":
+                self.send_error(500)
+                return
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.path != "/graphql":
+                if self.path.endswith("/file_stream"):
+                    wandb.stream(self.path.split("/")[-2], json.loads(body))
                 self._send({})
                 return
             request = json.loads(body)

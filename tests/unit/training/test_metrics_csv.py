@@ -1,9 +1,10 @@
+import math
 from pathlib import Path
 
 from PIL import Image
 
 from neural_photo_editor.training.curves import draw_curves
-from neural_photo_editor.training.metrics_csv import MetricsCSV, read_metrics
+from neural_photo_editor.training.metrics_csv import MetricsCSV, best_value, read_metrics
 
 
 def test_rows_read_back_and_new_columns_keep_old_rows(tmp_path: Path) -> None:
@@ -11,7 +12,10 @@ def test_rows_read_back_and_new_columns_keep_old_rows(tmp_path: Path) -> None:
     record.log_metrics({"train/loss": 0.5, "epoch": 0}, step=0)
     record.log_metrics({"train/loss": 0.25, "epoch": 0}, step=10)
     record.log_metrics({"val/loss": 0.125, "epoch": 1}, step=10)
-    assert read_metrics(tmp_path / "metrics.csv") == [
+    rows = read_metrics(tmp_path / "metrics.csv")
+    times = [row.pop("time") for row in rows]
+    assert times == sorted(times)
+    assert rows == [
         {"step": 0, "epoch": 0, "train/loss": 0.5},
         {"step": 10, "epoch": 0, "train/loss": 0.25},
         {"step": 10, "epoch": 1, "val/loss": 0.125},
@@ -28,6 +32,16 @@ def test_resumed_run_replaces_what_it_repeats_and_keeps_the_rest(tmp_path: Path)
     rows = read_metrics(tmp_path / "metrics.csv")
     assert [row["step"] for row in rows] == [9, 19, 29, 39, 49]
     assert [row["train/loss"] for row in rows] == [1.0, 1.0, 2.0, 2.0, 2.0]
+
+
+def test_best_value_leaves_out_rows_without_it_and_not_a_number(tmp_path: Path) -> None:
+    record = MetricsCSV(tmp_path)
+    for step, value in enumerate((0.5, 0.25, math.nan, 0.75)):
+        record.log_metrics({"val/loss": value}, step=step)
+        record.log_metrics({"train/loss": 0.0}, step=step)
+    assert best_value(tmp_path / "metrics.csv", "val/loss", mode="min") == 0.25
+    assert best_value(tmp_path / "metrics.csv", "val/loss", mode="max") == 0.75
+    assert math.isnan(best_value(tmp_path / "metrics.csv", "val/fid", mode="min"))
 
 
 def test_new_run_starts_the_file_anew(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from neural_photo_editor.common.log import get_logger
 
@@ -17,7 +18,8 @@ class EMA(Callback):
     Lightning's EMAWeightAveraging has no warm-up (a short run would keep its random start),
     averages the whole module (a discriminator and frozen networks included) and replaces the raw
     weights when training ends, so that a run could not be continued. Here the checkpoint's
-    ``state_dict`` stays raw and ``checkpoint["ema"]`` holds the average.
+    ``state_dict`` stays raw and ``checkpoint["ema"]`` holds the average. With FSDP each process
+    averages its own part of the weights; the checkpoint has the whole ones.
 
     Args:
         decay: part of the average that stays at each step, in [0, 1). Update n uses
@@ -34,11 +36,11 @@ class EMA(Callback):
         self._seen_step = 0
         self._swapped = False
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Here, and not in setup(), the weights are on their device.
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Here the weights are on their device, and a checkpoint is loaded with every strategy.
         current = _network(pl_module).state_dict()
         start = current if self._restored is None else self._restored
-        self._average = {name: start[name].to(value, copy=True) for name, value in current.items()}
+        self._average = {name: _copy_like(value, start[name]) for name, value in current.items()}
         self._restored = None
         self._seen_step = trainer.global_step
 
@@ -64,8 +66,8 @@ class EMA(Callback):
         values: list[Tensor] = []
         for name, value in _network(pl_module).state_dict().items():
             if value.is_floating_point():
-                averages.append(self._average[name])
-                values.append(value)
+                averages.append(_own_part(self._average[name]))
+                values.append(_own_part(value))
             else:
                 self._average[name].copy_(value)
         torch._foreach_lerp_(averages, values, 1.0 - decay)
@@ -90,9 +92,9 @@ class EMA(Callback):
         if not self._average:
             return
         for name, value in _network(pl_module).state_dict().items():
-            average = self._average[name]
-            held = value.clone()
-            value.copy_(average)
+            weights, average = _own_part(value), _own_part(self._average[name])
+            held = weights.clone()
+            weights.copy_(average)
             average.copy_(held)
         self._swapped = not self._swapped
 
@@ -105,7 +107,7 @@ class EMA(Callback):
         checkpoint["ema"] = {
             "decay": self.decay,
             "num_updates": self.num_updates,
-            "state_dict": self._average,
+            "state_dict": {name: _whole(value) for name, value in self._average.items()},
         }
 
     def on_load_checkpoint(
@@ -119,6 +121,24 @@ class EMA(Callback):
             return
         self.num_updates = checkpoint["ema"]["num_updates"]
         self._restored = checkpoint["ema"]["state_dict"]
+
+
+def _copy_like(weights: Tensor, source: Tensor) -> Tensor:
+    """Copy to the device, type and processes of weights; the source is whole or as they are."""
+    if isinstance(weights, DTensor) and not isinstance(source, DTensor):
+        whole = source.to(weights.device, weights.dtype)
+        return distribute_tensor(whole, weights.device_mesh, weights.placements)
+    return source.to(weights, copy=True)
+
+
+def _own_part(weights: Tensor) -> Tensor:
+    """Return what this process has of weights: all of them without FSDP."""
+    return weights.to_local() if isinstance(weights, DTensor) else weights
+
+
+def _whole(weights: Tensor) -> Tensor:
+    """Gather weights from all processes."""
+    return weights.full_tensor().cpu() if isinstance(weights, DTensor) else weights
 
 
 def _network(pl_module: LightningModule) -> nn.Module:

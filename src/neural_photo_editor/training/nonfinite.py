@@ -8,7 +8,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from neural_photo_editor.common.log import get_logger
-from neural_photo_editor.training.checkpoint import read_checkpoint
 from neural_photo_editor.training.ema import EMA
 from neural_photo_editor.training.exit_codes import NONFINITE, exit_code_of
 from neural_photo_editor.training.portrait_module import Batch, PortraitModule, logs_now
@@ -127,7 +126,7 @@ class NonFiniteGuard(Callback):
         if not trainer.strategy.broadcast(path.is_file()):
             _log.warning("there is no checkpoint to go back to yet: training goes on")
             return
-        content = read_checkpoint(path)
+        content = trainer.strategy.load_checkpoint(path, weights_only=True)
         rates = [[group["lr"] for group in o.param_groups] for o in trainer.optimizers]
         trainer.strategy.load_model_state_dict(content)
         trainer.strategy.load_optimizer_state_dict(content)
@@ -137,7 +136,7 @@ class NonFiniteGuard(Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EMA) and "ema" in content:
                 callback.on_load_checkpoint(trainer, pl_module, content)
-                callback.on_fit_start(trainer, pl_module)
+                callback.on_train_start(trainer, pl_module)
         _log.warning(
             "weights, optimizer and average are those of step %d again; rollback %d of %d",
             content["global_step"],

@@ -131,6 +131,7 @@ class PortraitModule(LightningModule):
             )
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self._network_name = type(network).__name__  # FSDP changes the class.
         self.kind = kind
         self.resolution = resolution
         self.optimizer_factory = optimizer
@@ -251,7 +252,7 @@ class PortraitModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["network"] = {
-            "name": type(self.network).__name__,
+            "name": self._network_name,
             "config": self.network.config,
         }
         checkpoint["artifact_metadata"] = self.artifact_metadata()

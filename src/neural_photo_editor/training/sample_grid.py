@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from neural_photo_editor.training.portrait_module import Batch, PortraitModule
 
@@ -35,11 +36,15 @@ class SampleGrid(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,  # noqa: ARG002
     ) -> None:
-        if batch_idx != 0 or not trainer.is_global_zero:
-            return
         assert isinstance(pl_module, PortraitModule)
+        # A sharded network runs on all processes at once or not at all.
+        takes_part = trainer.is_global_zero or isinstance(pl_module.network, FSDPModule)
+        if batch_idx != 0 or not takes_part:
+            return
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             picture = tile(pl_module.make_samples(batch))
+        if not trainer.is_global_zero:
+            return
         save_picture(picture, self.folder / f"step-{trainer.global_step:06d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

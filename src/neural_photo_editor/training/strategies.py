@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import nn
@@ -58,6 +59,7 @@ def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
     to the library's default: it would compute validation with weights gathered before the EMA
     swapped them.
     """
+    network.to(memory_format=torch.contiguous_format)  # FSDP flattens weights.
     data_parallel = mesh["data_parallel"]
     for module in (*blocks(network), network):
         fully_shard(module, mesh=data_parallel, reshard_after_forward=True)

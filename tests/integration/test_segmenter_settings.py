@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
+from neural_photo_editor.data.datamodule import ShardDataModule
 from neural_photo_editor.data.placement import RandomPlacement
 from neural_photo_editor.data.shard_writer import write_shards
 from neural_photo_editor.data.synthetic_source import SyntheticPortraits
+from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
+from neural_photo_editor.training.segmenter_module import SegmenterModule
 from pipelines.train import prepare
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -41,3 +45,33 @@ def test_shares_of_regions_are_counted_once_and_recorded(tmp_path: Path) -> None
     given = [2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     assert run("given", "experiment=segmenter_256", f"module.region_shares={given}")[0] == given
     assert run("plain", "experiment=segmenter_128") == (None, None)
+
+
+@pytest.mark.slow
+def test_two_processes_validate_as_one(tmp_path: Path) -> None:
+    source = SyntheticPortraits(seed=0, count=22, resolution=32)
+    write_shards(source, out_dir=tmp_path, name="portraits", val_fraction=0.7)
+    found = []
+    for devices in (1, 2):
+        torch.manual_seed(0)
+        module = SegmenterModule(
+            SegmentationUNet(widths=(8, 8), blocks_per_level=1),
+            resolution=32,
+            optimizer=torch.optim.SGD,
+            lr_scheduler=torch.optim.lr_scheduler.LambdaLR,  # type: ignore[arg-type]
+        )
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=devices,
+            strategy="ddp_spawn" if devices > 1 else "auto",
+            use_distributed_sampler=False,
+            logger=False,
+            enable_progress_bar=False,
+        )
+        data = ShardDataModule(shards=tmp_path, batch_size=4, resolution=32)
+        found.append(trainer.validate(module, data, verbose=False)[0])
+    assert len(found[0]) > 20
+    # Dice is a ratio of sums over what a process sees at once.
+    assert found[1].pop("val/loss") == pytest.approx(found[0].pop("val/loss"), rel=0.01)
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    assert 0 < found[0]["val/boundary_f1"] < 1

@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +297,51 @@ def test_perceptual_features_come_from_a_segmenters_checkpoint(tmp_path: Path) -
     torch.save({**content, "network": {"name": "SRResNet", "config": {}}}, checkpoint)
     with pytest.raises(ValueError, match="holds SRResNet, not a segmenter"):
         make_perceptual_loss("segmenter", segmenter_checkpoint=checkpoint, vgg19_weights=None)
+
+
+@pytest.mark.slow
+def test_relativistic_loss_is_that_of_the_global_batch(
+    rates: dict[str, Any], batches: list[Batch], fit: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    """Two processes with half of each batch learn what one learns with all of it.
+
+    The discriminator here has no batch norm, whose statistics are each process's own.
+    """
+    rates["optimizer"] = partial(torch.optim.SGD, lr=0.1)
+
+    def discriminator_after(devices: int) -> Tensor:
+        class Share(SRGANModule):
+            def images(self, batch: Batch) -> Tensor:
+                return super().images(batch)[self.global_rank :: devices]
+
+            def on_train_end(self) -> None:
+                torch.save(weights(self.discriminator), tmp_path / f"{devices}-{self.global_rank}")
+
+        torch.manual_seed(0)
+        module = Share(
+            SRResNet(scale=4, width=8, num_blocks=1),
+            discriminator=nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.LeakyReLU(), nn.Conv2d(8, 1, 1)),
+            perceptual=None,
+            scale=4,
+            resolution=32,
+            discriminator_optimizer=rates["optimizer"],
+            discriminator_lr_scheduler=rates["lr_scheduler"],
+            pretrain_steps=0,
+            pixel_weight=1.0,
+            perceptual_weight=0.0,
+            adversarial_weight=1.0,
+            adversarial_loss="relativistic",
+            **rates,
+        )
+        strategy = "auto" if devices == 1 else "ddp_fork_find_unused_parameters_true"
+        fit(
+            module,
+            max_steps=3,
+            devices=devices,
+            strategy=strategy,
+            limit_val_batches=0,
+            use_distributed_sampler=False,
+        )
+        return torch.load(tmp_path / f"{devices}-0")
+
+    torch.testing.assert_close(discriminator_after(2), discriminator_after(1))

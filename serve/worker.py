@@ -22,7 +22,7 @@ from serve.torchserve_process import TorchServeProcess
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _LOOK_EVERY_S = 0.5
-_ANSWER_S = 2.0
+_ANSWER_S = 5.0
 
 _log = get_logger(__name__)
 
@@ -144,8 +144,10 @@ def _num_requests(process: TorchServeProcess, control: httpx.Client) -> int:
     try:
         reply = control.post("/drain")
         computed = int(reply.json()["in_flight"])
-    except (httpx.HTTPError, ValueError, KeyError):
-        computed = 0  # It starts again, or is short of CPU time.
+    except httpx.TimeoutException:
+        computed = 1  # at least: it is short of CPU time
+    except (httpx.TransportError, ValueError, KeyError):
+        computed = 0  # Its worker has ended, and with it what it computed.
     return process.num_waiting() + computed
 
 

@@ -6,13 +6,13 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from neural_photo_editor.common.log import get_logger
-from neural_photo_editor.training.portrait_module import Batch, logs_now
+from neural_photo_editor.training.portrait_module import Batch
 
 log = get_logger(__name__)
 
 
 class Progress(Callback):
-    """Logs ``train/images_per_second`` and writes one line every few seconds.
+    """Writes one line every few seconds: steps, rate, loss, wait for data, time left.
 
     Args:
         label: what the line calls the run.
@@ -23,12 +23,11 @@ class Progress(Callback):
         self.label = label
         self.every_s = every_s
         self._start_step = 0
-        self._start = self._last_line = self._last_log = 0.0
-        self._images = 0
+        self._start = self._last_line = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         self._start_step = trainer.global_step
-        self._start = self._last_line = self._last_log = time.monotonic()
+        self._start = self._last_line = time.monotonic()
         log.info(
             "%s: training from step %d to %d on %d process(es), precision %s",
             self.label,
@@ -41,16 +40,12 @@ class Progress(Callback):
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        pl_module: LightningModule,  # noqa: ARG002
         outputs: Any,  # noqa: ARG002
-        batch: Batch,
+        batch: Batch,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
         now = time.monotonic()
-        self._images += len(batch["image"]) * trainer.world_size
-        if logs_now(trainer) and now > self._last_log:
-            pl_module.log("train/images_per_second", self._images / (now - self._last_log))
-            self._images, self._last_log = 0, now
         if now - self._last_line >= self.every_s or trainer.global_step == self._start_step + 1:
             self._last_line = now
             self._write_line(trainer, now)
@@ -76,14 +71,16 @@ class Progress(Callback):
         step, last = trainer.global_step, trainer.max_steps
         rate = (step - self._start_step) / max(1e-9, now - self._start)
         loss = trainer.callback_metrics.get("train/loss")
+        wait = trainer.callback_metrics.get("train/data_wait_share")
         log.info(
-            "%s: step %d/%d (%d %%), %.2f steps/s%s, %s left",
+            "%s: step %d/%d (%d %%), %.2f steps/s%s%s, %s left",
             self.label,
             step,
             last,
             100 * step // max(1, last),
             rate,
             "" if loss is None else f", loss {float(loss):.4f}",
+            "" if wait is None else f", {100 * float(wait):.0f} % waiting for data",
             _duration((last - step) / rate) if rate > 0 else "?",
         )
 

@@ -1,0 +1,179 @@
+"""How fast a training is, what holds it up, and how much memory it takes."""
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import PassThroughProfiler, Profiler
+from torch import nn
+from torch.autograd.graph import save_on_cpu
+from torch.utils.flop_counter import FlopCounterMode
+
+from neural_photo_editor.training.hardware import describe_hardware, peak_flops
+from neural_photo_editor.training.portrait_module import Batch, logs_now
+
+HARDWARE_FILE = "hardware.json"
+FETCH = "train_dataloader_next"
+"""How Lightning calls the wait for the next batch, behind the name of its loop."""
+
+
+class DataWait(Profiler):
+    """Adds up how long a training waits for its loader; does nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        self._start = 0.0
+
+    def start(self, action_name: str) -> None:
+        if action_name.endswith(FETCH):
+            self._start = time.perf_counter()
+
+    def stop(self, action_name: str) -> None:
+        if action_name.endswith(FETCH):
+            self.seconds += time.perf_counter() - self._start
+
+
+class Throughput(Callback):
+    """Logs, with the other metrics of a step, the speed since the last ones; writes the hardware.
+
+    * ``train/images_per_second``: of all processes, without the time for validation.
+    * ``train/data_wait_seconds``, ``train/data_wait_share``: of a step, waiting for the loader; of
+      the process that waits longest. A share of 0.1 means that a perfect loader saves 10 %.
+    * ``train/mfu``: share of the device's peak (`hardware.peak_flops`) that the network's
+      arithmetic takes up; left out where the peak is not known.
+    * ``train/memory_gib``, ``train/gpu_memory_peak_gib``: of the process that takes most; resident
+      now, and highest on the GPU so far.
+
+    Operations are counted in the first step and in the first after each validation, which take
+    about twice as long; with activation checkpointing they contain what is computed again.
+
+    Args:
+        run_dir: run folder.
+    """
+
+    def __init__(self, *, run_dir: str | Path) -> None:
+        self.run_dir = Path(run_dir)
+        self.data_wait = DataWait()
+        self._waits = False
+        self._peak_flops: float | None = None
+        self._counter: contextlib.ExitStack | None = None
+        self._flops = FlopCounterMode(display=False)
+        self._flops_per_image = 0.0
+        self._count_next = True
+        self._images = 0
+        self._start = self._validation_start = self._wait_start = 0.0
+        self._start_step = self._logged_step = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        profiler: Any = trainer.profiler  # type: ignore[attr-defined]
+        self._waits = isinstance(profiler, PassThroughProfiler)  # Nobody asked for another one.
+        if self._waits:
+            trainer.profiler = self.data_wait  # type: ignore[attr-defined]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        bf16 = str(trainer.precision).startswith("bf16")
+        self._peak_flops = peak_flops(pl_module.device, bf16=bf16)
+        if trainer.is_global_zero:
+            hardware = {
+                **describe_hardware(),
+                "num_nodes": trainer.num_nodes,
+                "processes": trainer.world_size,
+                "precision": str(trainer.precision),
+                "peak_tflops_per_process": self._peak_flops and self._peak_flops / 1e12,
+            }
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(hardware, indent=2) + "\n"
+            (self.run_dir / HARDWARE_FILE).write_text(text)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self._start_window(trainer)
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Batch,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        if self._count_next and self._peak_flops and trainer.is_global_zero:
+            self._counter = contextlib.ExitStack()
+            if pl_module.device.type == "cuda" and _is_compiled(pl_module):
+                # The step is not compiled while operations are counted, and takes more memory.
+                self._counter.enter_context(save_on_cpu())
+            self._counter.enter_context(self._flops)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ARG002
+        batch: Batch,
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        self._stop_counting(len(batch["image"]))
+        self._count_next = False
+        self._images += len(batch["image"])
+        step = trainer.global_step
+        if step > self._logged_step and logs_now(trainer):
+            pl_module.log_dict(self._metrics(trainer, pl_module.device))
+            self._start_window(trainer)
+
+    def on_exception(
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
+        exception: BaseException,  # noqa: ARG002
+    ) -> None:
+        self._stop_counting(0)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        self._start += time.perf_counter() - self._validation_start
+        # By now another phase of a GAN may have begun.
+        self._count_next = True
+
+    def _stop_counting(self, images: int) -> None:
+        if self._counter is None:
+            return
+        self._counter.close()
+        self._counter = None
+        if images:
+            self._flops_per_image = self._flops.get_total_flops() / images
+
+    def _start_window(self, trainer: Trainer) -> None:
+        self._start = time.perf_counter()
+        self._start_step = self._logged_step = trainer.global_step
+        self._wait_start = self.data_wait.seconds
+        self._images = 0
+
+    def _metrics(self, trainer: Trainer, device: torch.device) -> dict[str, float]:
+        seconds = time.perf_counter() - self._start
+        steps = trainer.global_step - self._start_step
+        waited = self.data_wait.seconds - self._wait_start
+        values = {"train/memory_gib": psutil.Process().memory_info().rss / 2**30}
+        if self._waits:
+            values["train/data_wait_seconds"] = waited / steps
+            values["train/data_wait_share"] = waited / seconds
+        if device.type == "cuda":
+            values["train/gpu_memory_peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+        largest = trainer.strategy.reduce(
+            torch.tensor(list(values.values()), device=device), reduce_op="max"
+        ).tolist()
+        metrics = dict(zip(values, largest, strict=True))
+        metrics["train/images_per_second"] = self._images * trainer.world_size / seconds
+        if self._peak_flops and self._flops_per_image:
+            flops = self._flops_per_image * self._images / seconds
+            metrics["train/mfu"] = flops / self._peak_flops
+        return metrics
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return any(child._compiled_call_impl is not None for child in module.modules())

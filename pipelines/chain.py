@@ -109,10 +109,8 @@ def _train_stage(kind: str, preset: DictConfig, out: Path) -> Stage:
 
 
 def _prepare_run_folder(cfg: DictConfig, continued: bool) -> None:
-    """Continue from the last checkpoint of a stopped attempt; remove any other run's files."""
-    if continued:
-        cfg.ckpt_path = "auto"
-    else:
+    """Leave a stopped attempt's checkpoints to be continued from; remove any other run's files."""
+    if not continued:
         shutil.rmtree(cfg.run_dir, ignore_errors=True)
 
 

@@ -51,3 +51,9 @@ def read_record(folder: Path) -> dict[tuple[int, int], dict[int, list[Share]]]:
             share = Share(tuple(line["sample_ids"]), line["pixels"], line["loss"])
             record[line["step"], line["world_size"]][int(path.stem[4:])].append(share)
     return record
+
+
+def read_steps(folder: Path) -> list[int]:
+    """Return the steps that rank 0 took, in the order of time."""
+    lines = (folder / "rank0.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]

@@ -67,5 +67,5 @@ def needs_torchrun(environ: Mapping[str, str] | None = None) -> bool:
 
 def become_torchrun() -> NoReturn:
     """Replace this process by torchrun with the same command; its PET_* variables stay."""
-    arguments = [sys.executable, "-m", "torch.distributed.run", *sys.argv]
+    arguments = [sys.executable, "-m", "neural_photo_editor.training.torchrun", *sys.argv]
     os.execv(sys.executable, arguments)  # noqa: S606 - the list is this very command

@@ -97,8 +97,9 @@ def check_settings(config: Mapping[str, Any], run_dir: Path, *, strict: bool) ->
     texts = {name: f"{name}: {former[name]!r} -> {now[name]!r}" for name in changed}
     refused = [name for name in changed if not any(part in name for part in TUNED)]
     if strict and refused:
+        differences = "; ".join(texts[name] for name in refused)
         raise ValueError(
-            f"{run_dir} holds a run with other settings: {'; '.join(texts[name] for name in refused)}. "
+            f"{run_dir} holds a run with other settings: {differences}. "
             "Choose another name or run_dir, put the settings back, continue anyway with "
             "ckpt_path=FILE, or start anew with ckpt_path=null"
         )

@@ -24,6 +24,7 @@ from neural_photo_editor.training.portrait_module import (
     LRSchedulerFactory,
     OptimizerFactory,
     PortraitModule,
+    gradient_norm,
 )
 
 _BICUBIC = Degradation()
@@ -239,6 +240,7 @@ class SRGANModule(PortraitModule):
         loss = discriminator_loss(*logits)
         optimizer.zero_grad()
         self.manual_backward(loss)
+        self.skip_nonfinite(gradient_norm(self.discriminator), optimizer)
         optimizer.step()
         self._scheduler(1).step()
         d_real, d_fake = (part.detach().float().sigmoid().mean() for part in logits)

@@ -70,7 +70,9 @@ def _batches(shards: Path, num_workers: int) -> list[Batch]:
         resolution=24,
         crop_size=24,
         horizontal_flip=True,
+        placement={"rotation": 20, "shift": 0.1},
         color_jitter={"brightness": 0.3},
+        quality_loss={"gray": 0.3, "blur": 0.3, "jpeg": 0.3},
         num_workers=num_workers,
         seed=3,
     )

@@ -19,7 +19,7 @@ CONFIG: dict[str, Any] = {
     "data": {"shards": "a", "batch_size": 8, "num_workers": 2},
     "module": {
         "network": {"widths": [8, 16]},
-        "optimizer": {"lr": 0.1},
+        "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.1},
         "lr_scheduler": {"total_steps": 10},
     },
     "trainer": {"max_steps": 10, "devices": 1},
@@ -123,7 +123,13 @@ def test_a_rate_may_change_with_a_warning(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("seed", 1), ("data.batch_size", 16), ("module.network.widths", [8, 32])]
+    ("name", "value"),
+    [
+        ("seed", 1),
+        ("data.batch_size", 16),
+        ("module.network.widths", [8, 32]),
+        ("module.optimizer._target_", "torch.optim.AdamW"),
+    ],
 )
 def test_another_training_in_the_same_folder_is_refused(
     name: str, value: Any, run_dir: Path, caplog: pytest.LogCaptureFixture

@@ -38,7 +38,7 @@ def denoising_loss(
 
 
 def min_snr_weights(schedule: NoiseSchedule, *, gamma: float) -> Tensor:
-    """Min-SNR-gamma (Hang et al. 2023, section 3.4): the weight of each timestep's loss.
+    """Min-SNR-gamma (Hang et al. 2023): the weight of each timestep's loss.
 
     The loss of x_0 gets the weight min(SNR_t, gamma). By what the denoiser puts out, that of eps is
     SNR_t times the loss of x_0 and that of v is SNR_t + 1 times, so that the weights here are

@@ -45,7 +45,7 @@ class NoiseSchedule:
         kind: "linear", "scaled_linear" or "cosine".
         snr_factor: every signal-to-noise ratio is multiplied by this; 1 leaves the kind's own.
             (64 / side)^2 gives images of `side` pixels the noise that the kind gives to images of
-            64: with more pixels the same noise hides less (Hoogeboom et al. 2023, section 2.1).
+            64: with more pixels the same noise hides less (Hoogeboom et al. 2023).
         zero_terminal_snr: leave nothing of the image at t = T (Lin et al. 2024), so that sampling
             from pure noise starts where training ended. Needs prediction "v": at T, eps is the
             input itself and says nothing about the image.

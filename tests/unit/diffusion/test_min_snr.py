@@ -36,7 +36,7 @@ def test_weights_are_those_of_diffusers_examples(
 
 @pytest.mark.parametrize("gamma", [0.5, 5.0])
 def test_one_estimate_of_the_image_costs_the_same_however_it_is_put_out(gamma: float) -> None:
-    """min(SNR_t, gamma) |x_0 - estimate|^2, section 3.4, for both predictions."""
+    """min(SNR_t, gamma) |x_0 - estimate|^2, for both predictions."""
     x_0, estimate, eps = (
         sample_noise(1, name, shape=(4, 3, 4, 4)).double() for name in ("x_0", "estimate", "eps")
     )

@@ -5,7 +5,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 PASSES_KEY = "passes_per_step"
-_PROGRESS = "epoch_loop.batch_progress"
+_PROGRESS, _STATE = "epoch_loop.batch_progress", "epoch_loop.state_dict"
 
 
 class PassesPerStep(Callback):
@@ -14,6 +14,9 @@ class PassesPerStep(Callback):
     Lightning's position in an epoch is a number of passes through the network. Other hardware
     takes the same global batches in more or fewer passes, so a checkpoint says how many made a
     step. A step that was interrupted between two passes is taken anew from its first one.
+
+    The step that the next metrics are logged at is set, too: Lightning is one behind after a
+    checkpoint that was saved at the end of a validation.
     """
 
     def on_save_checkpoint(
@@ -31,8 +34,13 @@ class PassesPerStep(Callback):
         checkpoint: dict[str, Any],
     ) -> None:
         # Called before Lightning restores its loops from the same dictionary.
-        progress = checkpoint["loops"]["fit_loop"][_PROGRESS]
+        loops = checkpoint["loops"]["fit_loop"]
         saved, now = checkpoint.get(PASSES_KEY, 1), trainer.accumulate_grad_batches
-        for counts in (progress["total"], progress["current"]):
-            for name, passes in counts.items():
-                counts[name] = passes // saved * now
+        open_passes = 0
+        for counts in (loops[_PROGRESS]["total"], loops[_PROGRESS]["current"]):
+            # Within a pass's last hook Lightning has not counted it as completed.
+            between_steps = counts["processed"] % saved == 0
+            open_passes = counts["processed"] - counts["completed"] if between_steps else 0
+            passes = counts["processed"] // saved * now
+            counts.update(dict.fromkeys(counts, passes), completed=passes - open_passes)
+        loops[_STATE]["_batches_that_stepped"] = checkpoint["global_step"] - open_passes

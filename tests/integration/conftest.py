@@ -1,4 +1,4 @@
-"""A real S3 server process, and an empty bucket for each test."""
+"""What tests share: an S3 server, an empty bucket for each of them, an undisturbed training."""
 
 import itertools
 import socket
@@ -32,6 +32,24 @@ def s3_endpoint() -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.fixture(scope="session")
+def small_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shards that `training_process.Training` trains on."""
+    from tests.integration.training_process import write_small_shards
+
+    return write_small_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="session")
+def whole_run(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of two processes that nothing disturbed."""
+    from tests.integration.training_process import Training
+
+    run_dir = tmp_path_factory.mktemp("whole")
+    Training(small_shards, run_dir, "trainer.devices=2").finish()
+    return run_dir
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Trainings killed at any instant and continued are the training that nothing disturbed.
 
 The suite kills a few times; ``NPE_TEST_KILLS=20`` in the environment kills more often,
-``NPE_TEST_SEED=1`` at other instants.
+``NPE_TEST_RANK_KILLS=20`` in 20 trainings one of the ranks, ``NPE_TEST_SEED=1`` at other instants.
 """
 
 import logging
@@ -19,6 +19,8 @@ import pytest
 from neural_photo_editor.training.metrics_csv import read_metrics
 from tests.integration.sample_record import Share, read_record, read_steps
 from tests.integration.training_process import (
+    KILLS,
+    STEPS,
     TORCHRUN,
     Training,
     after_steps,
@@ -26,28 +28,12 @@ from tests.integration.training_process import (
     assert_same_weights,
     during_save,
     steps_done,
-    write_small_shards,
 )
 
 _log = logging.getLogger(__name__)
-KILLS = int(os.environ.get("NPE_TEST_KILLS", "2"))
-LONE_KILLS = int(os.environ.get("NPE_TEST_KILLS", "1"))
+RANK_KILLS = int(os.environ.get("NPE_TEST_RANK_KILLS", "1"))
 SEED = int(os.environ.get("NPE_TEST_SEED", "0"))
-STEPS = 20 + 5 * KILLS
 INTERVAL = 2  # callbacks.last.every_n_steps
-LENGTH = f"trainer.max_steps={STEPS}"
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_small_shards(tmp_path_factory.mktemp("shards"))
-
-
-@pytest.fixture(scope="module")
-def whole_run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run_dir = tmp_path_factory.mktemp("whole")
-    Training(shards, run_dir, LENGTH, "trainer.devices=2").finish()
-    return run_dir
 
 
 def _instants(run_dir: Path, rng: random.Random) -> Iterator[tuple[str, Callable[[], bool]]]:
@@ -80,7 +66,7 @@ def _rows(run_dir: Path) -> list[tuple[float, float | None, float | None]]:
 @pytest.mark.slow
 @pytest.mark.timeout(200 + 60 * KILLS)
 def test_killed_trainings_end_with_the_bits_of_an_undisturbed_one(
-    shards: Path, whole_run: Path, tmp_path: Path
+    small_shards: Path, whole_run: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "killed"
     partial = run_dir / "checkpoints" / "last.ckpt.partial"
@@ -89,10 +75,10 @@ def test_killed_trainings_end_with_the_bits_of_an_undisturbed_one(
     for number in range(KILLS):
         partial.unlink(missing_ok=True)
         kind, instant = next(instants)
-        Training(shards, run_dir, LENGTH, "trainer.devices=2").kill_when(instant)
+        Training(small_shards, run_dir, "trainer.devices=2").kill_when(instant)
         cut_saves += partial.exists()
         _log.info("kill %d: %s, %d steps, %d cut", number, kind, steps_done(run_dir), cut_saves)
-    Training(shards, run_dir, LENGTH, "trainer.devices=2").finish()
+    Training(small_shards, run_dir, "trainer.devices=2").finish()
 
     assert cut_saves, "no kill fell into a save"
     _assert_same_record(run_dir, whole_run)
@@ -101,16 +87,16 @@ def test_killed_trainings_end_with_the_bits_of_an_undisturbed_one(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 + 120 * LONE_KILLS)
-@pytest.mark.parametrize("number", range(LONE_KILLS))
+@pytest.mark.timeout(60 + 120 * RANK_KILLS)
+@pytest.mark.parametrize("number", range(RANK_KILLS))
 def test_a_killed_rank_is_replaced_unattended(
-    number: int, shards: Path, whole_run: Path, tmp_path: Path
+    number: int, small_shards: Path, whole_run: Path, tmp_path: Path
 ) -> None:
     """torchrun starts all ranks anew, from the last checkpoint; nothing is left behind."""
     rng = random.Random(f"{SEED} {number}")
     run_dir, killed = tmp_path / "run", rng.randrange(2)
     training = Training(
-        shards, run_dir, LENGTH, launcher=(*TORCHRUN, "--nproc-per-node=2", "--max-restarts=1")
+        small_shards, run_dir, launcher=(*TORCHRUN, "--nproc-per-node=2", "--max-restarts=1")
     )
     steps = rng.randint(1, STEPS - 2)
     training.wait_until(after_steps(run_dir, steps=steps, delay_s=rng.uniform(0, 0.1)))
@@ -140,7 +126,7 @@ def _alive_after(processes: list[psutil.Process], *, timeout_s: float) -> list[p
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_number_of_processes_may_change_with_each_resume(
-    shards: Path, whole_run: Path, tmp_path: Path
+    small_shards: Path, whole_run: Path, tmp_path: Path
 ) -> None:
     """2 -> 1 -> 2 processes, killed in between: the samples are equal, the losses nearly."""
     run_dir = tmp_path / "elastic"
@@ -148,8 +134,8 @@ def test_the_number_of_processes_may_change_with_each_resume(
         (2, after_steps(run_dir, steps=5)),
         (1, after_steps(run_dir, steps=11)),
     ):
-        Training(shards, run_dir, LENGTH, f"trainer.devices={processes}").kill_when(instant)
-    Training(shards, run_dir, LENGTH, "trainer.devices=2").finish()
+        Training(small_shards, run_dir, f"trainer.devices={processes}").kill_when(instant)
+    Training(small_shards, run_dir, "trainer.devices=2").finish()
 
     expected = _global_steps(whole_run)
     assert {processes for _, processes in _global_steps(run_dir)} == {1, 2}

@@ -18,6 +18,8 @@ from neural_photo_editor.training.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ("-m", "neural_photo_editor.training.torchrun", "--standalone")
+KILLS = int(os.environ.get("NPE_TEST_KILLS", "2"))
+STEPS = 20 + 5 * KILLS
 SETTINGS = (
     "experiment=demo_ddpm",
     "optimizer@module.optimizer=adam",  # Muon magnifies the rounding of sums in another order.
@@ -31,6 +33,8 @@ SETTINGS = (
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
     "trainer.strategy=ddp",
+    f"trainer.max_steps={STEPS}",
+    "trainer.val_check_interval=10",
     "callbacks.last.every_n_steps=2",
     "trainer.log_every_n_steps=1",
     "trainer.limit_val_batches=1",

@@ -18,24 +18,37 @@ from neural_photo_editor.data.shard_stream import (
 IDS = np.arange(100, 203)
 
 
-def _global_batches(*, world_size: int, epoch: int, seed: int = 7) -> list[tuple[int, ...]]:
-    """Join the processes' shares of each step in the order of ranks."""
-    samplers = [
-        TrainBatchSampler(IDS, batch_size=8, seed=seed, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
-    for sampler in samplers:
-        sampler.set_epoch(epoch)
-    steps = zip(*samplers, strict=True)
-    return [sum((share.sample_ids for share in shares), ()) for shares in steps]
+def _global_batches(
+    *, world_size: int, epoch: int, seed: int = 7, accumulation: int = 1, first_step: int = 0
+) -> list[tuple[int, ...]]:
+    """Join the processes' passes of each step in the order of ranks."""
+    shares = []
+    for rank in range(world_size):
+        sampler = TrainBatchSampler(
+            IDS,
+            batch_size=8,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            accumulation=accumulation,
+        )
+        sampler.set_epoch(epoch, first_step=first_step)
+        passes = [request.sample_ids for request in sampler]
+        assert len(passes) == len(sampler) - first_step * accumulation
+        assert {len(ids) for ids in passes} == {8 // world_size // accumulation}
+        steps = zip(*[iter(passes)] * accumulation, strict=True)
+        shares.append([sum(step, ()) for step in steps])
+    return [sum(step, ()) for step in zip(*shares, strict=True)]
 
 
-def test_global_batches_are_the_same_for_any_number_of_processes() -> None:
+def test_global_batches_are_the_same_for_any_number_of_processes_and_passes() -> None:
     for epoch in range(3):
         expected = _global_batches(world_size=1, epoch=epoch)
         assert len(expected) == 103 // 8
-        for world_size in (2, 4, 8):
-            assert _global_batches(world_size=world_size, epoch=epoch) == expected
+        for world_size, accumulation in ((2, 1), (4, 1), (8, 1), (1, 4), (2, 2), (4, 2)):
+            split = {"world_size": world_size, "accumulation": accumulation}
+            assert _global_batches(**split, epoch=epoch) == expected
+            assert _global_batches(**split, epoch=epoch, first_step=5) == expected[5:]
 
 
 def test_an_epoch_holds_each_sample_once_but_for_the_remainder() -> None:
@@ -70,30 +83,35 @@ def test_batch_sizes_that_do_not_fit_are_refused() -> None:
     num=st.integers(0, 60),
     batch_size=st.integers(1, 20),
     world_size=st.integers(1, 5),
+    accumulation=st.integers(1, 3),
 )
 def test_validation_sees_every_sample_in_equally_many_steps(
-    num: int, batch_size: int, world_size: int
+    num: int, batch_size: int, world_size: int, accumulation: int
 ) -> None:
     ids = np.arange(num)
     shares = [
         [
             request.sample_ids
             for request in ValidationBatchSampler(
-                ids, batch_size=batch_size, rank=rank, world_size=world_size
+                ids,
+                batch_size=batch_size,
+                rank=rank,
+                world_size=world_size,
+                accumulation=accumulation,
             )
         ]
         for rank in range(world_size)
     ]
-    assert {len(steps) for steps in shares} == {-(-num // batch_size)}
+    num_batches = -(-num // batch_size)
+    assert {len(steps) for steps in shares} == {num_batches * accumulation}
     assert all(ids for steps in shares for ids in steps)
     seen = [i for steps in zip(*shares, strict=True) for ids in steps for i in ids]
-    if num >= world_size * max(1, -(-num // batch_size)):
-        assert seen == ids.tolist()
+    if num >= world_size * accumulation * max(1, num_batches):
+        assert sorted(seen) == ids.tolist()
     else:
         assert set(seen) == set(ids.tolist())
-    assert all(
-        sum(map(len, steps)) <= max(batch_size, world_size) for steps in zip(*shares, strict=True)
-    )
+    largest = max((len(ids) for steps in shares for ids in steps), default=0)
+    assert largest <= max(1, -(-batch_size // (world_size * accumulation)))
 
 
 def _dataset(shards: Path, **options: object) -> ShardDataset:

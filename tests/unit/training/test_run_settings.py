@@ -3,13 +3,19 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 
+from neural_photo_editor.networks.srresnet import SRResNet
 from neural_photo_editor.training.run_settings import (
+    adapt_networks,
     best_precision,
     check_trainer,
     num_processes,
     resolve_auto,
+    split_for_devices,
+    trainer_arguments,
 )
+from neural_photo_editor.training.strategies import make_strategy
 
 TRAINER: dict[str, Any] = {
     "max_steps": 100,
@@ -20,8 +26,9 @@ TRAINER: dict[str, Any] = {
     "precision": "auto",
     "val_check_interval": 50,
     "log_every_n_steps": 10,
-    "accumulate_grad_batches": 1,
+    "limit_val_batches": 16,
 }
+DATA: dict[str, Any] = {"batch_size": 8, "max_batch_per_device": None}
 
 
 @pytest.fixture
@@ -42,6 +49,7 @@ def torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
         ("val_check_interval", 0.5),
         ("log_every_n_steps", 0),
         ("precision", "16-mixed"),
+        ("strategy", "ddp_spawn"),
         ("devices", 0),
         ("devices", "two"),
         ("num_nodes", -1),
@@ -49,13 +57,44 @@ def torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_bad_setting_is_named(setting: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"trainer\.{setting} is"):
-        check_trainer({**TRAINER, setting: value}, batch_size=8)
+        check_trainer({**TRAINER, setting: value})
 
 
-def test_batch_must_divide_among_the_processes() -> None:
-    check_trainer({**TRAINER, "devices": 2}, batch_size=8)
-    with pytest.raises(ValueError, match=r"data\.batch_size is 9; it counts all 2 processes"):
-        check_trainer({**TRAINER, "devices": 2}, batch_size=9)
+def test_accumulation_is_no_setting() -> None:
+    with pytest.raises(ValueError, match=r"no setting: .* data\.max_batch_per_device"):
+        check_trainer({**TRAINER, "accumulate_grad_batches": 2})
+
+
+def test_lightning_counts_passes_where_the_configuration_counts_global_batches() -> None:
+    module = LightningModule()
+    trainer, data = {**TRAINER, "devices": 2}, {**DATA, "max_batch_per_device": 2}
+    split = split_for_devices(trainer, data, module=module)
+    assert split == (2, 2)
+    arguments = trainer_arguments(trainer, module=module, split=split, collective_timeout_s=60.0)
+    assert arguments["accumulate_grad_batches"] == 2
+    assert arguments["val_check_interval"] == 100
+    assert arguments["limit_val_batches"] == 32
+
+
+def test_a_module_that_optimizes_by_itself_takes_its_share_at_once() -> None:
+    module = LightningModule()
+    module.automatic_optimization = False
+    trainer, data = {**TRAINER, "devices": 2}, {**DATA, "max_batch_per_device": 2}
+    assert split_for_devices({**trainer, "devices": 4}, data, module=module) == (2, 1)
+    with pytest.raises(ValueError, match=r"data\.max_batch_per_device is 2.*start more processes"):
+        split_for_devices(trainer, data, module=module)
+    with pytest.raises(ValueError, match=r"trainer\.strategy is fsdp.*set trainer\.strategy=ddp"):
+        make_strategy("fsdp", module=module, processes=2, timeout_s=60.0)
+
+
+def test_networks_adapt_in_place() -> None:
+    """Compiled and checkpointed networks have the names of plain ones in their checkpoints."""
+    module = LightningModule()
+    module.network = SRResNet(width=8, num_blocks=1)
+    names = list(module.state_dict())
+    adapt_networks(module, compiled=True, activation_checkpointing=True)
+    assert list(module.state_dict()) == names
+    assert module.network._compiled_call_impl is not None
 
 
 @pytest.mark.usefixtures("torchrun")
@@ -64,7 +103,7 @@ def test_torchrun_decides_the_number_of_processes(tmp_path: Path) -> None:
     _, resolved = resolve_auto(TRAINER, ckpt_path=None, run_dir=tmp_path)
     assert (resolved["num_nodes"], resolved["devices"], resolved["strategy"]) == (3, 4, "ddp")
     with pytest.raises(ValueError, match=r"trainer\.devices is 2, but torchrun started 4"):
-        check_trainer({**TRAINER, "devices": 2}, batch_size=12)
+        check_trainer({**TRAINER, "devices": 2})
 
 
 def test_alone_a_run_is_one_process(tmp_path: Path) -> None:
@@ -79,12 +118,7 @@ def test_a_short_run_is_still_validated(tmp_path: Path) -> None:
     assert resolved["val_check_interval"] == 7
 
 
-def test_ckpt_path_auto_takes_the_last_checkpoint_if_there_is_one(tmp_path: Path) -> None:
-    assert resolve_auto(TRAINER, ckpt_path="auto", run_dir=tmp_path)[0] is None
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    last.parent.mkdir()
-    last.touch()
-    assert resolve_auto(TRAINER, ckpt_path="auto", run_dir=tmp_path)[0] == str(last)
+def test_a_checkpoint_that_is_named_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ckpt_path: there is no file .*typo\.ckpt"):
         resolve_auto(TRAINER, ckpt_path="typo.ckpt", run_dir=tmp_path)
 

@@ -4,10 +4,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+
+_PATIENCE = timedelta(days=2)
+"""How long one process waits for another's share of the work. When one dies, torchrun ends all."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def joined_processes() -> Iterator[Processes]:
     if size == 1:
         yield Processes()
         return
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
         yield Processes(dist.get_rank(), size)
     finally:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-
 _PATIENCE = timedelta(days=2)
 """How long one process waits for another's share of the work. When one dies, torchrun ends all."""
 

@@ -23,6 +23,7 @@ from neural_photo_editor.training import resume, run_settings
 from neural_photo_editor.training.accumulation import PassesPerStep
 from neural_photo_editor.training.curves import draw_curves
 from neural_photo_editor.training.launchers import become_torchrun, needs_torchrun
+from neural_photo_editor.training.metrics_csv import best_value
 from neural_photo_editor.training.portrait_module import PortraitModule
 from neural_photo_editor.training.preemption import exit_on_signals
 from neural_photo_editor.training.same_run import SameRun
@@ -145,7 +146,8 @@ def _git_commit() -> str | None:
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> float:
+    """Train; return the best value of the monitored metric, by which sweeps compare trials."""
     configure_logging()
     exit_on_signals()
     try:
@@ -155,6 +157,8 @@ def main(cfg: DictConfig) -> None:
         raise SystemExit(os.EX_CONFIG) from None
     if run is not None:
         fit(run)
+    metrics = Path(cfg.run_dir) / "metrics.csv"
+    return best_value(metrics, cfg.monitor.metric, mode=cfg.monitor.mode)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from tests.integration.training_process import (
     after_steps,
     assert_same_weights,
     during_save,
+    still_running,
 )
 
 IN_TIME_S = 20.0
@@ -115,7 +116,7 @@ def test_torchrun_passes_signal_and_exit_code_on(small_shards: Path, tmp_path: P
     assert stop(training, lambda: True, signal.SIGTERM, to="all") < IN_TIME_S
     step = read_checkpoint(run_dir / "checkpoints" / "last.ckpt")["global_step"]
     assert step == read_steps(run_dir / "record")[-1]
-    assert not psutil.wait_procs(processes, timeout=10)[1]
+    assert not still_running(processes, timeout_s=10.0)
 
 
 def configure(shards: Path, run_dir: Path, *overrides: str) -> object:

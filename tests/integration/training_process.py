@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 import torch
@@ -17,7 +18,8 @@ from neural_photo_editor.data.synthetic_source import SyntheticPortraits
 from neural_photo_editor.training.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-TORCHRUN = ("-m", "neural_photo_editor.training.torchrun", "--standalone")
+TORCHRUN_MODULE = ("-m", "neural_photo_editor.training.torchrun")
+TORCHRUN = (*TORCHRUN_MODULE, "--standalone")
 KILLS = int(os.environ.get("NPE_TEST_KILLS", "2"))
 STEPS = 20 + 5 * KILLS
 SETTINGS = (
@@ -56,21 +58,30 @@ class Training:
 
     Args:
         launcher: what stands between Python and the script, such as torchrun and its arguments.
+        prefix: a command that runs all of it.
+        environment: variables besides this process's own.
     """
 
     def __init__(
-        self, shards: Path, run_dir: Path, *overrides: str, launcher: tuple[str, ...] = ()
+        self,
+        shards: Path,
+        run_dir: Path,
+        *overrides: str,
+        launcher: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         run_dir.mkdir(exist_ok=True)
         self.run_dir = run_dir
         self.log = run_dir / "output.log"
         script = "pipelines/train.py"
+        own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
         settings = [f"data.shards={shards}", f"run_dir={run_dir}", *SETTINGS, *overrides]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *launcher, script, *settings],
+                [*prefix, sys.executable, *launcher, script, *settings],
                 cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
+                env={**os.environ, **own, **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -157,6 +168,21 @@ def after_time(delay_s: float) -> Callable[[], bool]:
     """Return a condition that becomes true in some seconds."""
     end = time.monotonic() + delay_s
     return lambda: time.sleep(0.01) or time.monotonic() >= end
+
+
+def still_running(processes: list[psutil.Process], *, timeout_s: float) -> list[psutil.Process]:
+    """Wait for the end of processes, not only of our children, and return those that go on."""
+    end = time.monotonic() + timeout_s
+    while (left := [process for process in processes if _runs(process)]) and time.monotonic() < end:
+        time.sleep(0.05)
+    return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def assert_same_weights(run_dir: Path, other: Path) -> None:

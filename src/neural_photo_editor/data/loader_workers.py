@@ -11,6 +11,7 @@ def start_worker(worker_id: int) -> None:  # noqa: ARG001
     Ctrl-C in a terminal and SLURM signal all processes at once. The training decides when to
     stop, and until then needs its workers; only its own SIGTERM ends them.
     """
+    signal.set_wakeup_fd(-1)  # Forked: it would tell the training of the worker's signals.
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     # Blocked signals are waited for, which tells who sent them; threads inherit what is blocked.

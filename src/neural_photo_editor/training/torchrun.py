@@ -2,8 +2,12 @@
 
 ``python -m neural_photo_editor.training.torchrun`` takes torchrun's arguments. torchrun itself ends
 with 1 whatever happened, so that a scheduler cannot tell a wrong configuration from a preemption.
+
+Processes that torchrun starts again may find the addresses of those before them, and fail, because
+its agent keeps one store for all attempts (pytorch issue 135712). Here each attempt has its own.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +20,7 @@ from neural_photo_editor.training.exit_codes import STOPPED
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run torchrun and return the exit code of the first process that failed, else 0."""
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     try:
         run.main(None if arguments is None else list(arguments))
     except ChildFailedError as error:

@@ -8,6 +8,10 @@ from torch import Tensor, nn
 
 from neural_photo_editor.networks.denoising_unet import DenoisingUNet
 from neural_photo_editor.networks.inference import native_dtype, prepare_for_inference
+from neural_photo_editor.networks.prepared_segmenter import PreparedSegmenter, fold_batch_norms
+from neural_photo_editor.networks.prepared_upscaler import PreparedUpscaler
+from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
+from neural_photo_editor.networks.srresnet import SRResNet
 
 Precision = Literal["auto", "float32", "bfloat16"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
@@ -18,8 +22,9 @@ class Acceleration:
     """What to do about speed.
 
     Attributes:
-        precision: of the denoiser, on a GPU of the upscaler too; "auto" is bfloat16 where the
-            device computes with it natively. Labels always come from float32.
+        precision: of the denoiser and the upscaler; "auto" is bfloat16 where the device computes
+            with it natively, and 8-bit integers on CPUs that are faster with them. Labels always
+            come from float32.
         channels_last: on a GPU, keep the weights as (out, H, W, in), which its matrix units read
             fastest; a CPU's layout is chosen by oneDNN.
         compile: on a GPU, torch.compile's mode; None runs the networks as they are. The first
@@ -37,7 +42,7 @@ def accelerate(
     """Return what computes the same as a network, or nearly, in less time on this device.
 
     Args:
-        network: the denoiser or the upscaler, in evaluation mode.
+        network: one of the three, in evaluation mode.
         device: where it will run.
 
     Raises:
@@ -45,7 +50,8 @@ def accelerate(
     """
     if device.type == "cpu":
         return _for_cpu(network, acceleration.precision)
-    network = network.to(device)
+    labels = isinstance(network, SegmentationUNet)
+    network = (fold_batch_norms(network) if labels else network).to(device)
     if acceleration.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if acceleration.compile is not None:
@@ -53,7 +59,7 @@ def accelerate(
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     if acceleration.precision == "bfloat16" and not native:
         raise ValueError("this GPU has no bfloat16: choose float32 or auto")
-    if acceleration.precision == "float32" or not native:
+    if labels or acceleration.precision == "float32" or not native:
         return network
     return InBfloat16(network, device.type)
 
@@ -73,8 +79,15 @@ class InBfloat16(nn.Module):
 
 
 def _for_cpu(network: nn.Module, precision: Precision) -> nn.Module:
-    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not (isinstance(network, DenoisingUNet) and has_onednn):
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return network
+    if isinstance(network, SegmentationUNet):
+        return PreparedSegmenter(network)
     dtype = native_dtype() if precision == "auto" else getattr(torch, precision)
-    return prepare_for_inference(network, dtype=dtype)
+    if isinstance(network, SRResNet):
+        return PreparedUpscaler(network, dtype=dtype)
+    return (
+        prepare_for_inference(network, dtype=dtype)
+        if isinstance(network, DenoisingUNet)
+        else network
+    )

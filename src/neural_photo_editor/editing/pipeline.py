@@ -174,7 +174,7 @@ class EditPipeline:
         )
         return cls(
             denoiser=fast(bundle.denoiser.network),
-            segmenter=bundle.segmenter.network,
+            segmenter=fast(bundle.segmenter.network),
             upscaler=fast(upscaler),
             schedule=bundle.schedule,
             defaults=bundle.defaults,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from neural_photo_editor.networks.fused_norm import GroupNormSiLU
 
+_FEW_PIXELS = 64  # up to here the kernels of `Upsample` have more numbers than the maps
 _FEW_TOKENS = 256  # up to here the matrix of attention weights fits into a CPU's cache
 
 LayerT = TypeVar("LayerT", nn.Conv2d, nn.Linear)
@@ -76,9 +77,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """embedding: (N, embedding_width), SiLU already applied (once for all blocks)."""
-        hidden = self.conv1(self.norm1(x))
-        hidden = hidden + self.time(embedding)[:, :, None, None]
-        hidden = self.conv2(self.dropout(self.norm2(hidden)))
+        hidden = self.norm2(self.conv1(self.norm1(x)), self.time(embedding))
+        hidden = self.conv2(self.dropout(hidden))
         out: Tensor = self.shortcut(x) + hidden
         return out
 
@@ -142,7 +142,8 @@ class Upsample(nn.Module):
     """Doubles height and width: nearest neighbor, then a 3x3 convolution, computed as one.
 
     The pair equals a transposed convolution with stride 2 whose 4x4 kernel is the 3x3 kernel
-    convolved with a 2x2 box: 4 products per output pixel instead of 9, and no enlarged copy.
+    convolved with a 2x2 box: 4 products per output pixel instead of 9, and no enlarged copy. For
+    maps of few pixels, making that kernel costs more than it saves.
     """
 
     def __init__(self, channels: int) -> None:
@@ -150,6 +151,9 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2] * x.shape[-1] <= _FEW_PIXELS:
+            enlarged: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+            return enlarged
         kernel = upsampling_kernel(self.conv.weight)
         return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
 

@@ -16,40 +16,51 @@ class GroupNormSiLU(nn.GroupNorm):
     between the two). Elsewhere, and without gradients, torch's operations run.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: float, (N, C, H, W). Returns the same shape and dtype."""
+    def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
+        """x: float, (N, C, H, W); offset: (N, C), added to every pixel of x before anything else.
+
+        Returns the shape and dtype of x.
+        """
         if not torch.is_grad_enabled() or x.device.type != "cpu" or x.is_contiguous():
+            x = x if offset is None else x + offset[:, :, None, None]
             z = F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
             return F.silu(z, inplace=not torch.is_grad_enabled())
         apply: Callable[..., Tensor] = _GroupNormSiLU.apply
-        return apply(x, self.weight, self.bias, self.num_groups, self.eps)
+        return apply(x, offset, self.weight, self.bias, self.num_groups, self.eps)
 
 
 class _GroupNormSiLU(torch.autograd.Function):
     """Per pixel there are multiply-adds only; the rest is (N, C) or smaller.
 
-    z = x_hat * weight + bias, where x_hat = (x - mean) * rstd, is written x * scale + shift.
+    z = x_hat * weight + bias, where x_hat = (x + offset - mean) * rstd, is written
+    x * scale + shift. `center`, which is mean - offset, is all that is left of the offset.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float
+        ctx: Any,
+        x: Tensor,
+        offset: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        num_groups: int,
+        eps: float,
     ) -> Tensor:
-        mean, rstd = _group_statistics(x, num_groups, eps)
+        means, center, rstd = _statistics(x, offset, num_groups, eps)
         scale = _per_pixel(rstd * weight, x)
-        shift = _per_pixel(bias - mean * rstd * weight, x)
-        ctx.save_for_backward(x, weight, mean, rstd, scale, shift)
+        shift = _per_pixel(bias - center * rstd * weight, x)
+        ctx.save_for_backward(x, offset, weight, means, center, rstd, scale, shift)
         ctx.num_groups = num_groups
         return F.silu(torch.addcmul(shift, x, scale), inplace=True)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        x, weight, mean, rstd, scale, shift = ctx.saved_tensors
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor, None, None]:
+        x, offset, weight, means, center, rstd, scale, shift = ctx.saved_tensors
         # z is cheaper to compute again than to keep.
         z = torch.addcmul(shift, x, scale)
         dz = torch.ops.aten.silu_backward.grad_input(dy, z, grad_input=z)
-        sum_dz, sum_dz_x_hat = _pixel_sums(dz, x, mean, rstd)
+        sum_dz, sum_dz_x_hat = _pixel_sums(dz, x, center, rstd)
 
         # dx = rstd * (weight * dz - E[weight * dz] - x_hat * E[weight * dz * x_hat]), where E is
         # the mean over a group's channels and pixels.
@@ -57,9 +68,14 @@ class _GroupNormSiLU(torch.autograd.Function):
         mean_dz = _group_mean(weight * sum_dz, ctx.num_groups) / num_pixels
         mean_dz_x_hat = _group_mean(weight * sum_dz_x_hat, ctx.num_groups) / num_pixels
         scale_x = -rstd.square() * mean_dz_x_hat
-        shift_dx = -rstd * mean_dz - scale_x * mean
+        shift_dx = -rstd * mean_dz - scale_x * center
         dx = torch.addcmul(_per_pixel(shift_dx, x), x, _per_pixel(scale_x, x)).addcmul_(dz, scale)
-        return dx, sum_dz_x_hat.sum(0), sum_dz.sum(0), None, None
+        d_offset = None
+        if offset is not None:
+            # The sum of dx over the pixels.
+            d_offset = rstd * weight * sum_dz + num_pixels * (shift_dx + scale_x * means)
+            d_offset = d_offset.to(offset.dtype)
+        return dx, d_offset, sum_dz_x_hat.sum(0), sum_dz.sum(0), None, None
 
 
 # torch's reductions over pixels convert a bfloat16 tensor to float32 first. The two inside batch
@@ -67,23 +83,30 @@ class _GroupNormSiLU(torch.autograd.Function):
 # group normalization needs.
 
 
-def _group_statistics(x: Tensor, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and reciprocal standard deviation of each channel's group, float32 (N, C)."""
+def _statistics(
+    x: Tensor, offset: Tensor | None, num_groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each channel's mean; mean of its group less its offset; reciprocal standard deviation.
+
+    All are float32 (N, C); mean and deviation of a group are those of x + offset.
+    """
     images = [torch.batch_norm_update_stats(image, None, None, 0.0) for image in torch.split(x, 1)]
     means, variances = (torch.stack(parts) for parts in zip(*images, strict=True))
-    mean = _group_mean(means, num_groups)
-    variance = _group_mean(variances + (means - mean).square(), num_groups)
-    return mean, (variance + eps).rsqrt()
+    shifted = means if offset is None else means + offset
+    mean = _group_mean(shifted, num_groups)
+    variance = _group_mean(variances + (shifted - mean).square(), num_groups)
+    center = mean if offset is None else mean - offset
+    return means, center, (variance + eps).rsqrt()
 
 
-def _pixel_sums(dz: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
+def _pixel_sums(dz: Tensor, x: Tensor, center: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
     """Sums over the pixels of dz and of dz * x_hat, float32 (N, C)."""
     images = [
         torch.ops.aten.native_batch_norm_backward(
-            *image, None, None, None, image_mean, image_rstd, True, 0.0, [False, True, True]
+            *image, None, None, None, image_center, image_rstd, True, 0.0, [False, True, True]
         )
-        for *image, image_mean, image_rstd in zip(
-            torch.split(dz, 1), torch.split(x, 1), mean.unbind(), rstd.unbind(), strict=True
+        for *image, image_center, image_rstd in zip(
+            torch.split(dz, 1), torch.split(x, 1), center.unbind(), rstd.unbind(), strict=True
         )
     ]
     _, sum_dz_x_hat, sum_dz = zip(*images, strict=True)

@@ -21,9 +21,15 @@ from neural_photo_editor.networks.blocks import (
     ResidualBlock,
     TimestepEmbedding,
     Upsample,
-    upsampling_kernel,
 )
 from neural_photo_editor.networks.denoising_unet import DenoisingUNet
+from neural_photo_editor.networks.packed_layers import (
+    PackedConv,
+    PackedLinear,
+    PackedShortcut,
+    PackedUpsample,
+    packed_bias,
+)
 from neural_photo_editor.networks.quantized_conv import QuantizedConv
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.int8)
@@ -86,8 +92,8 @@ class PreparedDenoiser(nn.Module):
         self.dtype = dtype
         prepared = copy.deepcopy(network).cpu().float().eval().requires_grad_(False)
         map_dtype = torch.float32 if dtype == torch.float32 else torch.bfloat16
-        first = _PackedConv(prepared.conv_in, dtype=torch.float32, result=map_dtype)
-        last = _PackedConv(prepared.conv_out, dtype=torch.float32)
+        first = PackedConv(prepared.conv_in, dtype=torch.float32, result=map_dtype)
+        last = PackedConv(prepared.conv_out, dtype=torch.float32)
         prepared.add_module("conv_in", first)
         prepared.add_module("conv_out", last)
         integers = dtype == torch.int8 and min(network.config["widths"]) >= _WIDE
@@ -112,104 +118,19 @@ def _replace_layers(
             _replace_layers(child, replacements)
 
 
-class _PackedConv(nn.Module):
-    """nn.Conv2d; optionally with another bias, and added to another map."""
-
-    def __init__(
-        self, conv: nn.Conv2d, *, dtype: torch.dtype, result: torch.dtype | None = None
-    ) -> None:
-        super().__init__()
-        self.dtype = dtype
-        self.result = result or dtype
-        self.bias = _bias(conv, dtype)
-        self.geometry = ([*conv.padding], [*conv.stride], [*conv.dilation], conv.groups)
-        self.weight: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
-            conv.weight.to(dtype), *self.geometry
-        )
-
-    def forward(self, x: Tensor, *, bias: Tensor | None = None) -> Tensor:
-        x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        bias = self.bias if bias is None else bias.to(self.dtype)
-        run = torch.ops.mkldnn._convolution_pointwise
-        out: Tensor = run(x, self.weight, bias, *self.geometry, "none", [], None)
-        return out.to(self.result)
-
-    def add_to(self, other: Tensor, x: Tensor, *, in_place: bool) -> Tensor:
-        """Return conv(x) + other, written over `other` where that is allowed (and faster)."""
-        rest: tuple[object, ...] = (
-            self.weight,
-            self.bias,
-            *self.geometry,
-            "add",
-            None,
-            None,
-            [],
-            None,
-        )
-        out: Tensor
-        if in_place:
-            out = torch.ops.mkldnn._convolution_pointwise_.binary(other, x, *rest)
-        else:
-            out = torch.ops.mkldnn._convolution_pointwise.binary(x, other, *rest)
-        return out
-
-
-class _PackedLinear(nn.Module):
-    """nn.Linear, or a 1x1 convolution of maps that are (N, H, W, C)."""
-
-    def __init__(self, layer: nn.Linear | nn.Conv2d, *, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.bias = _bias(layer, dtype)
-        self.weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(
-            layer.weight.flatten(1).to(dtype)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        run = torch.ops.mkldnn._linear_pointwise
-        out: Tensor = run(x, self.weight, self.bias, "none", [], None)
-        return out
-
-
-class _PackedShortcut(_PackedLinear):
-    """nn.Conv2d of 1x1: packed as a convolution it is up to a hundred times slower in bfloat16."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        # (N, C, H, W) -> (N, H, W, C) and back; in memory, channels_last maps are the latter.
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class _PackedUpsample(nn.Module):
-    """Upsample."""
-
-    def __init__(self, upsample: Upsample, *, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.bias = _bias(upsample.conv, dtype)
-        # Padding, output padding, stride, dilation, groups.
-        self.geometry = ([1, 1], [0, 0], [2, 2], [1, 1], 1)
-        self.kernel: Tensor = torch.ops.mkldnn._reorder_convolution_transpose_weight(
-            upsampling_kernel(upsample.conv.weight).to(dtype), *self.geometry
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        run = torch.ops.mkldnn._convolution_transpose_pointwise
-        out: Tensor = run(x, self.kernel, self.bias, *self.geometry, "none", [], None)
-        return out
-
-
 class _PackedResidualBlock(nn.Module):
     """ResidualBlock of one image, whose timestep is part of the first convolution's bias."""
 
     def __init__(self, block: ResidualBlock, *, dtype: torch.dtype, integers: bool) -> None:
         super().__init__()
         self.norm1, self.norm2 = block.norm1, block.norm2
-        pack = QuantizedConv if integers else partial(_PackedConv, dtype=dtype)
+        pack = QuantizedConv if integers else partial(PackedConv, dtype=dtype)
         self.conv1, self.conv2 = pack(block.conv1), pack(block.conv2)
         self.time = block.time
-        bias = _bias(block.time, torch.float32) + _bias(block.conv1, torch.float32)
+        bias = packed_bias(block.time, torch.float32) + packed_bias(block.conv1, torch.float32)
         self.time.bias = nn.Parameter(bias, requires_grad=False)
         self.shortcut = (
-            _PackedShortcut(block.shortcut, dtype=dtype)
+            PackedShortcut(block.shortcut, dtype=dtype)
             if isinstance(block.shortcut, nn.Conv2d)
             else None
         )
@@ -222,17 +143,12 @@ class _PackedResidualBlock(nn.Module):
         return self.conv2.add_to(self.shortcut(x), hidden, in_place=True)
 
 
-def _bias(layer: nn.Conv2d | nn.Linear, dtype: torch.dtype) -> Tensor:
-    assert layer.bias is not None  # Every layer of DenoisingUNet has one.
-    return layer.bias.to(dtype)
-
-
 def _replacements(
     dtype: torch.dtype, *, integers: bool
 ) -> dict[type[nn.Module], Callable[..., nn.Module]]:
     return {
-        nn.Conv2d: partial(_PackedConv, dtype=dtype),
-        nn.Linear: partial(_PackedLinear, dtype=dtype),
-        Upsample: partial(_PackedUpsample, dtype=dtype),
+        nn.Conv2d: partial(PackedConv, dtype=dtype),
+        nn.Linear: partial(PackedLinear, dtype=dtype),
+        Upsample: partial(PackedUpsample, dtype=dtype),
         ResidualBlock: partial(_PackedResidualBlock, dtype=dtype, integers=integers),
     }

@@ -19,10 +19,10 @@ class QuantizedConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        assert conv.bias is not None  # Every convolution of DenoisingUNet has one.
+        assert conv.bias is not None  # Every convolution that is quantized has one.
         assert isinstance(conv.padding, tuple)
-        self.bias: Tensor = conv.bias.float()
-        weight = conv.weight.float()
+        self.bias: Tensor = conv.bias.detach().float()
+        weight = conv.weight.detach().float()
         self.scales = weight.abs().amax((1, 2, 3)).clamp_min(_NO_DIVISION_BY_ZERO) / 127
         integers = (weight / self.scales[:, None, None, None]).round().to(torch.int8)
         # What a constant of 1 in every channel and pixel adds to each output channel.

@@ -46,8 +46,9 @@ class SRResNet(nn.Module):
         stages: list[nn.Module] = []
         for _ in range(scale.bit_length() - 1):
             stages += [nn.Conv2d(width, 4 * width, 3, padding=1), nn.PixelShuffle(2), _PReLU()]
+        stages[-2] = nn.Identity()  # The head does it.
         self.upsample = nn.Sequential(*stages)
-        self.head = zero_init(nn.Conv2d(width, 3, outer_kernel, padding=outer_kernel // 2))
+        self.head = zero_init(ShuffleConv(width, 3, outer_kernel, padding=outer_kernel // 2))
 
     def forward(self, low: Tensor) -> Tensor:
         """Upscale.
@@ -62,6 +63,46 @@ class SRResNet(nn.Module):
         deep = shallow + self.trunk(self.blocks(shallow))
         detail: Tensor = self.head(self.upsample(deep))
         return detail + F.interpolate(low, scale_factor=float(self.scale), mode="bicubic")
+
+
+class ShuffleConv(nn.Conv2d):
+    """nn.PixelShuffle(2), then a convolution with an odd kernel, computed as one.
+
+    The pair equals a convolution of what is not yet shuffled, with 4 results per cell that are
+    shuffled afterwards. Of its kernel some weights are zeros (a fifth for a side of 9, three
+    quarters for 3), but the map that it reads is never rearranged, and processors that compute 16
+    channels at once waste 4 of them on 3 colors instead of 13.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: float, (N, 4 * in_channels, H, W). Returns (N, out_channels, 2 * H, 2 * W)."""
+        kernel, bias = self.kernel_before_shuffle()
+        return F.pixel_shuffle(F.conv2d(x, kernel, bias, padding=kernel.shape[-1] // 2), 2)
+
+    def kernel_before_shuffle(self) -> tuple[Tensor, Tensor]:
+        """The kernel, (4 * out_channels, 4 * in_channels, K, K), and the bias of that convolution.
+
+        Of the 2 x 2 results per cell, the one at (dy, dx) sees the kernel moved by (dy, dx), in
+        a window of K x K cells around its own.
+        """
+        outputs, inputs, side, _ = self.weight.shape
+        reach = (side // 2 + 1) // 2  # whole cells that the kernel reaches beyond its own
+        cells = 2 * reach + 1
+        before = 2 * reach - side // 2
+        after = 2 * cells - side - before
+        moved = torch.stack(
+            [
+                F.pad(self.weight, (before + dx, after - dx, before + dy, after - dy))
+                for dy in (0, 1)
+                for dx in (0, 1)
+            ],
+            dim=1,
+        )
+        # (O, 4, I, K, 2, K, 2) -> (O, 4, I, 2, 2, K, K), the order that PixelShuffle takes apart
+        kernel = moved.view(outputs, 4, inputs, cells, 2, cells, 2).permute(0, 1, 2, 4, 6, 3, 5)
+        kernel = kernel.reshape(4 * outputs, 4 * inputs, cells, cells)
+        assert self.bias is not None
+        return kernel, self.bias.repeat_interleave(4)
 
 
 class _PReLU(nn.PReLU):

@@ -5,6 +5,8 @@ import torch
 
 from neural_photo_editor.editing.acceleration import Acceleration, InBfloat16, accelerate
 from neural_photo_editor.networks.inference import PreparedDenoiser, native_dtype
+from neural_photo_editor.networks.prepared_segmenter import PreparedSegmenter
+from neural_photo_editor.networks.prepared_upscaler import PreparedUpscaler
 from tests.unit.editing.tiny_pipeline import random_networks
 
 CPU = torch.device("cpu")
@@ -24,10 +26,26 @@ def test_the_denoiser_is_prepared_in_the_precision_asked_for(
     assert fast.dtype == dtype
 
 
-def test_a_cpu_leaves_the_other_networks_as_they_are() -> None:
-    upscaler = random_networks()["upscaler"]
-    options = Acceleration(precision="bfloat16", compile="default")
-    assert accelerate(upscaler, device=CPU, acceleration=options) is upscaler
+def test_a_cpu_has_faster_forms_of_all_three_networks() -> None:
+    networks = random_networks()
+    options = Acceleration(precision="float32", compile="default")
+    fast = {
+        name: accelerate(network, device=CPU, acceleration=options)
+        for name, network in networks.items()
+    }
+    assert isinstance(fast["denoiser"], PreparedDenoiser)
+    assert isinstance(fast["upscaler"], PreparedUpscaler)
+    assert isinstance(fast["segmenter"], PreparedSegmenter)
+    x = torch.rand(1, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        for name in ("upscaler", "segmenter"):
+            expected = networks[name].eval()(x)
+            torch.testing.assert_close(fast[name](x), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_upscaler_takes_the_precision_that_suits_the_cpu() -> None:
+    fast = accelerate(random_networks()["upscaler"], device=CPU, acceleration=Acceleration())
+    assert fast.dtype == native_dtype()
 
 
 def test_autocast_computes_nearly_the_same_and_returns_float32() -> None:

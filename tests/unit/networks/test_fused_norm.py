@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neural_photo_editor.networks.fused_norm import GroupNormSiLU
+from neural_photo_editor.networks.fused_norm import GroupNormSiLU, _GroupNormSiLU
 
 
 def gradients(
@@ -76,3 +76,43 @@ def test_without_gradients_the_result_is_the_same() -> None:
     with torch.no_grad():
         actual = norm(x)
     torch.testing.assert_close(actual, expected.detach(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("with_offset", [True, False])
+def test_gradients_are_those_of_its_values(with_offset: bool) -> None:
+    x, norm, _ = make(2, 8, 3)
+    norm.double()
+    offset = torch.randn(2, 8).double() if with_offset else None
+    values = [x, offset, norm.weight, norm.bias]
+    inputs = [None if value is None else value.detach().requires_grad_() for value in values]
+    assert torch.autograd.gradcheck(
+        lambda x, offset, weight, bias: _GroupNormSiLU.apply(x, offset, weight, bias, 4, 1e-3),
+        inputs,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_offset_is_added_before_everything_else(dtype: torch.dtype) -> None:
+    x, norm, dy = make(3, 8, 5)
+    offset = torch.randn(3, 8).double()
+
+    def run(x: Tensor, offset: Tensor, norm: GroupNormSiLU, *, apart: bool) -> list[Tensor]:
+        x, offset = x.detach().requires_grad_(), offset.detach().requires_grad_()
+        y = norm(x + offset[:, :, None, None]) if apart else norm(x, offset)
+        return [y, *torch.autograd.grad(y, [x, offset, norm.weight, norm.bias], dy.to(y.dtype))]
+
+    expected = run(x.contiguous(), offset, norm.double(), apart=True)
+    actual = run(x.to(dtype), offset.to(dtype), norm.float(), apart=False)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    for ours, wanted in zip(actual, expected, strict=True):
+        assert (ours.double() - wanted).norm() < tolerance * wanted.norm()
+    assert actual[2].dtype == dtype
+
+
+def test_an_offset_counts_in_torchs_own_operations_too() -> None:
+    x, norm, _ = make(2, 8, 5)
+    x, offset = x.float(), torch.randn(2, 8)
+    fused = norm(x, offset)
+    with torch.no_grad():
+        torch.testing.assert_close(norm(x, offset), fused.detach(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(norm(x.contiguous(), offset), fused, atol=1e-5, rtol=1e-4)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from neural_photo_editor.networks.discriminator import Discriminator
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
-from neural_photo_editor.networks.srresnet import SRResNet, _PReLU
+from neural_photo_editor.networks.srresnet import ShuffleConv, SRResNet, _PReLU
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -43,6 +43,22 @@ def _value_and_gradients(module: torch.nn.PReLU, x: torch.Tensor) -> list[torch.
     x = x.clone().requires_grad_()
     y = module(x)
     return [y, *torch.autograd.grad(y.square().sum(), [x, module.weight])]
+
+
+@pytest.mark.parametrize("side", [1, 3, 5, 7, 9])
+def test_a_convolution_after_shuffling_equals_the_two(side: int) -> None:
+    torch.manual_seed(0)
+    conv = ShuffleConv(4, 3, side, padding=side // 2).double()
+    x = torch.randn(2, 16, 5, 6).double().requires_grad_()
+    inputs = [x, conv.weight, conv.bias]
+    expected = F.conv2d(F.pixel_shuffle(x, 2), conv.weight, conv.bias, padding=side // 2)
+    dy = torch.randn_like(expected)
+    wanted = [expected, *torch.autograd.grad(expected, inputs, dy)]
+    actual = conv(x)
+    for ours, theirs in zip(
+        [actual, *torch.autograd.grad(actual, inputs, dy)], wanted, strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_segmenter_pads_by_itself() -> None:

@@ -53,4 +53,9 @@ def _panel(name: str) -> str:
     quantity = parts[1] if len(parts) > 1 else parts[0]
     if "loss" in quantity:
         return "loss"
-    return quantity.split("_")[0] if quantity.startswith(("psnr", "ssim")) else quantity
+    if quantity in ("d_real", "d_fake"):
+        return "discriminator"
+    if quantity.endswith("_gib"):
+        return "memory_gib"
+    kind = quantity.split("_")[0]
+    return kind if kind in ("psnr", "ssim", "perceptual", "segmenter") else quantity

@@ -32,6 +32,7 @@ from neural_photo_editor.training.checkpoint_record import describe_checkpoint
 from neural_photo_editor.training.metrics_tail import MetricsTail
 
 POLL_S = 2.0
+PICTURE_WAIT_S = 3.0
 ANSWER_S = 5.0
 """Longest wait for the server's answer before W&B's client is started at all."""
 
@@ -131,8 +132,8 @@ class Copy:
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
 
-    def update(self) -> None:
-        """Send what is new."""
+    def update(self, *, picture_wait_s: float = PICTURE_WAIT_S) -> None:
+        """Send what is new; the pictures of a validation may come that long after its metrics."""
         for name, file in list(self._missing.items()):
             if (content := _read_json(self.run_dir / file)) is not None:
                 self.run.config.update({name: content}, allow_val_change=True)
@@ -146,6 +147,8 @@ class Copy:
                 values["_timestamp"] = values.pop("time")
             if validation := {n: v for n, v in row.items() if n.startswith("val/")}:
                 self._val_rows[step + 1] = validation
+                written = values.get("_timestamp", 0.0)
+                time.sleep(min(picture_wait_s, max(0.0, written + picture_wait_s - time.time())))
                 values |= self._pictures(step + 1)
             self.run.log(values, step=self._next_step, commit=True)
             self._next_step += 1
@@ -153,7 +156,7 @@ class Copy:
     def finish(self, exit_code: int) -> None:
         """Send the rest and close W&B's run."""
         self._rows.stale = None  # A training without a single new row replaces none.
-        self.update()
+        self.update(picture_wait_s=0.0)
         self.log_checkpoints("*.ckpt")
         self.run.finish(exit_code=exit_code)
         if self._settings["online"] and (missing := self._missing_rows()):

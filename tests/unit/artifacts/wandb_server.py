@@ -25,6 +25,7 @@ class WandbServer:
         self.history: dict[str, list[dict[str, Any]]] = {}
         self.configs: dict[str, dict[str, Any]] = {}
         self.exit_codes: dict[str, int] = {}
+        self.views: dict[str, dict[str, Any]] = {}
         self.fails_at: str | None = None
         self.num_requests = 0
         self.lock = threading.Lock()
@@ -75,6 +76,10 @@ class WandbServer:
         bucket = {"id": "r", "name": name, "displayName": name, "description": "", "config": "{}"}
         bucket |= {"sweepName": None, "project": project, "historyLineCount": 0}
         return {"upsertBucket": {"bucket": bucket, "inserted": True}}
+
+    def UpsertView2(self, displayName: str, spec: str, **given: Any) -> dict[str, Any]:
+        self.views[displayName] = json.loads(spec)
+        return {"upsertView": {"view": {"id": "v", "name": given["name"]}, "inserted": True}}
 
     def CreateRunFiles(self, files: list[str], **given: Any) -> dict[str, Any]:
         nodes = [{"name": name, "uploadUrl": f"{self.url}/run/{name}"} for name in files]

@@ -44,8 +44,11 @@ def _instants(run_dir: Path, rng: random.Random) -> Iterator[tuple[str, Callable
         yield "start", after_time(rng.uniform(0.5, 8))
 
 
-def _assert_same_record(run_dir: Path, whole_run: Path) -> None:
-    """Each step saw the same samples and losses as in the whole run, each time it was taken."""
+def _assert_same_record(run_dir: Path, whole_run: Path, *, kills: int) -> None:
+    """Each step saw the same samples and losses as in the whole run, each time it was taken.
+
+    A kill between a checkpoint and the row of its step costs that row of metrics.csv.
+    """
     expected, actual = read_record(whole_run / "record"), read_record(run_dir / "record")
     assert sorted(expected) == sorted(actual) == [(step, 2) for step in range(1, STEPS + 1)]
     for step, ranks in expected.items():
@@ -53,7 +56,8 @@ def _assert_same_record(run_dir: Path, whole_run: Path) -> None:
             (share,) = ranks[rank]
             assert set(actual[step][rank]) == {share}, f"{step=} {rank=}"
     rows, others = (_rows(folder) for folder in (whole_run, run_dir))
-    assert rows == others
+    assert others == [row for row in rows if row in others]
+    assert len(others) >= len(rows) - kills
 
 
 def _rows(run_dir: Path) -> list[tuple[float, float | None, float | None]]:
@@ -80,7 +84,7 @@ def test_killed_trainings_end_with_the_bits_of_an_undisturbed_one(
     Training(small_shards, run_dir, "trainer.devices=2").finish()
 
     assert cut_saves, "no kill fell into a save"
-    _assert_same_record(run_dir, whole_run)
+    _assert_same_record(run_dir, whole_run, kills=KILLS)
     assert any(now <= before for before, now in pairwise(read_steps(run_dir / "record")))
     assert_same_weights(whole_run, run_dir)
 
@@ -104,7 +108,7 @@ def test_a_killed_rank_is_replaced_unattended(
     before[killed].send_signal(signal.SIGKILL)
     training.finish()
 
-    _assert_same_record(run_dir, whole_run)
+    _assert_same_record(run_dir, whole_run, kills=1)
     assert_same_weights(whole_run, run_dir)
     taken = read_steps(run_dir / "record")
     lost = [one - (two - 1) for one, two in pairwise(taken) if two != one + 1]

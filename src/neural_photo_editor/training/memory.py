@@ -34,6 +34,4 @@ def checkpoint_activations(network: nn.Module) -> None:
             "data.max_batch_per_device"
         )
     for block in blocks(network):
-        block.forward = partial(  # type: ignore[method-assign]
-            checkpoint, block.forward, use_reentrant=False
-        )
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)

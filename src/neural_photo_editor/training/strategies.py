@@ -59,7 +59,8 @@ def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
     to the library's default: it would compute validation with weights gathered before the EMA
     swapped them.
     """
-    network.to(memory_format=torch.contiguous_format)  # FSDP flattens weights.
+    # FSDP takes weights apart by rows.
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     data_parallel = mesh["data_parallel"]
     for module in (*blocks(network), network):
         fully_shard(module, mesh=data_parallel, reshard_after_forward=True)

@@ -1,0 +1,69 @@
+"""Signals while the main thread waits in a call that never returns, in processes of their own."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from neural_photo_editor.training.exit_codes import STOPPED
+from neural_photo_editor.training.preemption import StopRequest
+
+# Python's handlers do not run while the main thread waits for a key in a store.
+SCRIPT = """
+import sys
+from datetime import timedelta
+from torch.distributed import TCPStore
+from neural_photo_editor.training import preemption
+
+preemption.SAME_SIGNAL_S = float(sys.argv[1])
+preemption.START_GRACE_S = float(sys.argv[2])
+preemption.exit_on_signals()
+store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+print("waiting", flush=True)
+store.wait(["never"], timedelta(hours=1))
+"""
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    processes = []
+
+    def run(*, same_signal_s: float, grace_s: float) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SCRIPT, str(same_signal_s), str(grace_s)]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_the_grace_ends_a_wait_that_no_handler_interrupts(
+    start: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = start(same_signal_s=60.0, grace_s=0.2)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)  # The same request, passed on by a launcher.
+    assert process.wait(timeout=30) == STOPPED
+    assert process.stderr is not None
+    assert "no step ended in time" in process.stderr.read()
+
+
+def test_a_second_signal_ends_at_once(start: Callable[..., subprocess.Popen[str]]) -> None:
+    process = start(same_signal_s=0.0, grace_s=600.0)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)  # Another number: the kernel merges equal ones.
+    assert process.wait(timeout=30) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+def test_a_grace_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="grace_s is 0"):
+        StopRequest(grace_s=0)

@@ -157,18 +157,22 @@ class Copy:
         """Send the rest and close W&B's run."""
         self._rows.stale = None  # A training without a single new row replaces none.
         self.update(picture_wait_s=0.0)
-        self.log_checkpoints("*.ckpt")
+        self.log_checkpoints(last=True)
         self.run.finish(exit_code=exit_code)
         if self._settings["online"] and (missing := self._missing_rows()):
             raise RuntimeError(f"the server does not have {missing} of the rows")
 
-    def log_checkpoints(self, pattern: str) -> None:
-        """Log new checkpoints as artifacts: metadata and place, or the file itself if so wished."""
+    def log_checkpoints(self, *, last: bool = False) -> None:
+        """Log new checkpoints as artifacts: metadata and place, or the file itself if so wished.
+
+        Args:
+            last: ``last.ckpt``, too. It is replaced often, and of interest at the end alone.
+        """
         import wandb
 
-        for path in sorted(self.run_dir.glob(f"checkpoints/{pattern}")):
+        for path in sorted(self.run_dir.glob("checkpoints/*.ckpt")):
             changed = path.stat().st_mtime_ns
-            if self._logged_checkpoints.get(path) == changed:
+            if self._logged_checkpoints.get(path) == changed or (path.stem == "last" and not last):
                 continue
             if (described := describe_checkpoint(path)) is None:
                 continue
@@ -217,7 +221,7 @@ def follow(settings: Mapping[str, Any], watch: TrainingWatch) -> None:
     copy = Copy(run, settings)
     while not watch.wait(POLL_S):
         copy.update()
-        copy.log_checkpoints("best.ckpt")
+        copy.log_checkpoints()
     copy.finish(watch.exit_code)
     # Complete by itself or superseded by the server's: earlier ones of this run say nothing more.
     for folder in Path(settings["run_dir"], "wandb").glob(f"offline-run-*-{settings['run_id']}"):
@@ -271,13 +275,17 @@ def _init(settings: Mapping[str, Any]) -> Any:
 def _ask(query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Ask W&B's server, which answers within `ANSWER_S` or not at all."""
     url = os.environ.get("WANDB_BASE_URL") or DEFAULT_URL
-    answer = requests.post(
-        f"{url.rstrip('/')}/graphql",
-        json={"query": query, "variables": dict(variables)},
-        auth=("api", os.environ["WANDB_API_KEY"]),
-        timeout=ANSWER_S,
-    )
-    answer.raise_for_status()
+    try:
+        answer = requests.post(
+            f"{url.rstrip('/')}/graphql",
+            json={"query": query, "variables": dict(variables)},
+            auth=("api", os.environ["WANDB_API_KEY"]),
+            timeout=ANSWER_S,
+        )
+    except requests.RequestException as error:
+        raise RuntimeError(f"{type(error).__name__} at {url}") from error
+    if not answer.ok:
+        raise RuntimeError(f"{url} answers {answer.status_code} {answer.reason}")
     data: dict[str, Any] = answer.json()["data"]
     return data
 

@@ -1,9 +1,11 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from torch import Tensor
 
 from neural_photo_editor.networks.srresnet import SRResNet
 from neural_photo_editor.training.run_settings import (
@@ -88,13 +90,22 @@ def test_a_module_that_optimizes_by_itself_takes_its_share_at_once() -> None:
 
 
 def test_networks_adapt_in_place() -> None:
-    """Compiled and checkpointed networks have the names of plain ones in their checkpoints."""
-    module = LightningModule()
-    module.network = SRResNet(width=8, num_blocks=1)
-    names = list(module.state_dict())
+    """Compiled and checkpointed, they have the gradients and the names in checkpoints of before."""
+
+    def gradients() -> list[Tensor]:
+        network.zero_grad()
+        network(torch.linspace(-1, 1, 192).view(1, 3, 8, 8)).square().mean().backward()
+        return [parameter.grad.clone() for parameter in network.parameters()]
+
+    module, network = LightningModule(), SRResNet(width=8, num_blocks=1)
+    module.network = network
+    names, expected = list(module.state_dict()), gradients()
+    # The default backend needs a minute, and a C++ compiler on a CPU.
+    network.compile = partial(network.compile, backend="eager")
     adapt_networks(module, compiled=True, activation_checkpointing=True)
     assert list(module.state_dict()) == names
-    assert module.network._compiled_call_impl is not None
+    torch.testing.assert_close(gradients(), expected)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
 @pytest.mark.usefixtures("torchrun")

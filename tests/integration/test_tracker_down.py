@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 from hydra import compose, initialize_config_dir
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from neural_photo_editor.data.shard_writer import write_shards
 from neural_photo_editor.data.synthetic_source import SyntheticPortraits
@@ -32,6 +33,7 @@ def test_training_starts_ends_and_keeps_every_metric(
         "data.batch_size=4",
         "data.resolution=32",
         "trainer.accelerator=cpu",
+        "logger=all",
         f"trainer.max_steps={STEPS}",
         "trainer.val_check_interval=4",
         "trainer.limit_val_batches=1",
@@ -60,3 +62,6 @@ def test_training_starts_ends_and_keeps_every_metric(
         for name in row.keys() - {"step", "time"}:
             assert sent[name] == pytest.approx(row[name], nan_ok=True), name
     assert sum("samples/filenames" in sent for sent in history) == 3
+    events = EventAccumulator(str(run_dir / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(STEPS))

@@ -275,6 +275,46 @@ def test_good_steps_forgive_and_the_count_survives_a_resume(
     assert resumed.nonfinite_steps == 6
 
 
+class PoisonOneRank(Poison):
+    """Poisons the images of process 1 alone, and writes down where each process ends."""
+
+    def __init__(self, *steps: int, folder: Path) -> None:
+        super().__init__(*steps, images=True)
+        self.folder, self.poisoned = folder, steps
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.steps = self.poisoned if trainer.global_rank == 1 else ()
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        guard = next(c for c in trainer.callbacks if isinstance(c, NonFiniteGuard))
+        content = {"guard": guard.state_dict(), "module": pl_module.state_dict()}
+        torch.save(content, self.folder / f"{trainer.global_rank}.pt")
+
+
+@pytest.mark.slow
+def test_one_process_with_nan_makes_all_of_them_skip(
+    rates: dict[str, Any], fit: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    """No message but the gradients tells the other; the report has the samples of both."""
+    poison = PoisonOneRank(2, 3, 4, folder=tmp_path)
+    train(fit, segmenter(rates), poison, tmp_path, devices=2, strategy="ddp_fork")
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert one["guard"] == two["guard"] == {"nonfinite_steps": 3, "rollbacks": 1}
+    assert not different(
+        {n: v for n, v in one["module"].items() if "running" not in n},
+        {n: v for n, v in two["module"].items() if "running" not in n},
+    )
+    assert all(tensor.isfinite().all() for tensor in leaves(two["module"]).values())
+    rows = json.loads((tmp_path / REPORT_NAME).read_text())["skipped"]
+    assert [(row["step"], row["rank"]) for row in rows] == [
+        (s, r) for s in (2, 3, 4) for r in (0, 1)
+    ]
+    assert [row["losses"] == ["nan"] for row in rows] == [False, True] * 3
+
+
 def test_there_may_be_no_checkpoint_to_go_back_to(
     rates: dict[str, Any], fit: Callable[..., Trainer], tmp_path: Path
 ) -> None:

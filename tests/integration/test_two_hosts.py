@@ -40,6 +40,7 @@ class Host:
     """A network namespace with an address of its own; what runs in it may be lost."""
 
     def __init__(self, number: int, run_dir: Path, shards: Path) -> None:
+        self.number = number
         self.name = f"npe-{os.getpid()}-{number}"
         self.link, self.address = f"npe{number}", f"10.213.7.{number + 1}"
         self.run_dir, self.shards = run_dir, shards
@@ -60,7 +61,8 @@ class Host:
                 "--nproc-per-node=1",
                 "--rdzv-backend=c10d",
                 "--rdzv-endpoint=10.213.7.1:29471",
-                "--rdzv-conf=keep_alive_interval=2,keep_alive_max_attempt=5",
+                # torchrun looks for its endpoint behind the machine's name, which both hosts have.
+                f"--rdzv-conf=is_host={not self.number},keep_alive_interval=2",
                 f"--local-addr={self.address}",
                 "--max-restarts=5",
             ),

@@ -95,8 +95,14 @@ class Training:
 
     def kill(self) -> None:
         """Kill the process, the other ranks and all loader workers at once."""
+        descendants = []
+        with contextlib.suppress(psutil.NoSuchProcess):  # torchrun's are in sessions of their own.
+            descendants = psutil.Process(self.process.pid).children(recursive=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        for process in descendants:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait()
 
     def wait_until(self, instant: Callable[[], bool]) -> None:

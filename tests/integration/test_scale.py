@@ -1,8 +1,10 @@
 """One training is the same on any number of processes, passes and strategies, and launchers."""
 
+import contextlib
 import logging
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -73,16 +75,18 @@ def _start(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,  # To end it with all it started.
     )
 
 
 def _finish(*processes: subprocess.Popen[str], code: int = 0) -> list[str]:
     """Wait for processes, which all must end with a code, and return what they wrote."""
     try:
-        outputs = [process.communicate(timeout=150)[0] for process in processes]
+        outputs = [process.communicate(timeout=200)[0] for process in processes]
     finally:
         for process in processes:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == code, output
     return outputs

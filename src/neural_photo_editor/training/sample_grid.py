@@ -11,7 +11,10 @@ from PIL import Image
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
+from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.training.portrait_module import Batch, PortraitModule
+
+log = get_logger(__name__)
 
 MAX_FRAMES = 120
 """Of the film; a minute."""
@@ -45,7 +48,10 @@ class SampleGrid(Callback):
             picture = tile(pl_module.make_samples(batch))
         if not trainer.is_global_zero:
             return
-        save_picture(picture, self.folder / f"step-{trainer.global_step:06d}.png")
+        try:
+            save_picture(picture, self.folder / f"step-{trainer.global_step:06d}.png")
+        except OSError as error:  # A full disk must not end a training.
+            log.warning("the sample grid was not written: %s", error)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 # Trackers count steps from 0, as Lightning does for metrics.

@@ -1,6 +1,9 @@
 import math
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from neural_photo_editor.training.curves import draw_curves
@@ -66,3 +69,41 @@ def test_curves_are_a_picture_with_a_panel_for_each_quantity(tmp_path: Path) -> 
 def test_no_metrics_make_no_picture(tmp_path: Path) -> None:
     draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png", title="none")
     assert not (tmp_path / "curves.png").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("resumed_from", [None, "last.ckpt"])
+def test_rows_wait_for_space_on_a_full_disk(
+    small_disk: Path, resumed_from: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    filler, values = small_disk / "filler", range(40)
+    if resumed_from:
+        MetricsCSV(small_disk).log_metrics({"train/loss": 0.0}, step=0)
+    record = MetricsCSV(small_disk, resumed_from=resumed_from)
+    for step in values[1 if resumed_from else 0 :]:
+        if step == (1 if resumed_from else 10):
+            filler.write_bytes(bytes(64 * 1024 - 4096 - _pages(small_disk)))
+        if step == 35:
+            filler.unlink()
+        # A column more rewrites the file; long rows fill the page that it has.
+        name = "train/loss" if step < 20 else "val/" + "x" * 500
+        record.log_metrics({name: float(step), "y" * 400: 1 / 3}, step=step)
+    rows = read_metrics(small_disk / "metrics.csv")
+    assert [row["step"] for row in rows] == list(values)
+    assert caplog.text.count("metrics.csv waits for space") == 1
+    assert [path.name for path in small_disk.iterdir()] == ["metrics.csv"]
+
+
+def _pages(folder: Path) -> int:
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in folder.iterdir())

@@ -93,12 +93,13 @@ def test_rows_wait_for_space_on_a_full_disk(
     record = MetricsCSV(small_disk, resumed_from=resumed_from)
     for step in values[1 if resumed_from else 0 :]:
         if step == (1 if resumed_from else 10):
-            filler.write_bytes(bytes(64 * 1024 - 4096 - _pages(small_disk)))
+            filler.write_bytes(bytes(64 * 1024 - _pages(small_disk)))
         if step == 35:
             filler.unlink()
-        # A column more rewrites the file; long rows fill the page that it has.
-        name = "train/loss" if step < 20 else "val/" + "x" * 500
-        record.log_metrics({name: float(step), "y" * 400: 1 / 3}, step=step)
+        # The page that the file has takes some rows more, then a part of one. A column more
+        # rewrites the file.
+        name = "train/loss" if step < 30 else "val/loss"
+        record.log_metrics({name: float(step), "y" * 3300: 1 / 3}, step=step)
     rows = read_metrics(small_disk / "metrics.csv")
     assert [row["step"] for row in rows] == list(values)
     assert caplog.text.count("metrics.csv waits for space") == 1

@@ -78,18 +78,15 @@ class TrainingWatch:
 
 
 class SentRows:
-    """Which rows were sent to the server, one line each in the order sent.
+    """Which rows were sent, one line each in the order sent.
 
     Args:
         path: where to remember them for the next process.
+        count: of those that an earlier process sent, the server has so many; others are forgotten.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, count: int) -> None:
         self.path = path
-        self._before: Counter[str] = Counter()
-
-    def keep(self, count: int) -> None:
-        """Forget all but the first ``count``, which the server has."""
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
         self._before = Counter(lines[:count])
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,10 +117,8 @@ class Copy:
         self.run_dir = Path(settings["run_dir"])
         self._settings = settings
         self._rows = MetricsTail(self.run_dir / "metrics.csv", stale=settings["stale_metrics"])
-        self._sent = SentRows(self.run_dir / "wandb" / "sent.csv") if settings["online"] else None
         self._next_step = run.starting_step if settings["online"] else 0
-        if self._sent is not None:
-            self._sent.keep(self._next_step)
+        self._sent = SentRows(self.run_dir / "wandb" / "sent.csv", count=self._next_step)
         self._missing = dict(RUN_FILES)
         self._logged_checkpoints: dict[Path, int] = {}
         self._val_rows: dict[int, dict[str, float]] = {}
@@ -139,7 +134,7 @@ class Copy:
                 self.run.config.update({name: content}, allow_val_change=True)
                 del self._missing[name]
         for row in self._rows.read():
-            if self._sent is not None and not self._sent.add(row):
+            if not self._sent.add(row):
                 continue
             step = int(row.pop("step"))
             values: dict[str, Any] = {"trainer/global_step": step, **row}

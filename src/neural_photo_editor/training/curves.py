@@ -57,5 +57,7 @@ def _panel(name: str) -> str:
         return "discriminator"
     if quantity.endswith("_gib"):
         return "memory_gib"
+    if quantity.endswith("_gain"):  # Near 0, where the others are not.
+        return quantity
     kind = quantity.split("_")[0]
     return kind if kind in ("psnr", "ssim", "perceptual", "segmenter") else quantity

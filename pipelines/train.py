@@ -19,8 +19,10 @@ from neural_photo_editor.common.batch_split import BatchSplit
 from neural_photo_editor.common.log import configure_logging, get_logger
 from neural_photo_editor.data.origin import ORIGIN_NAME, read_origin, record_origin
 from neural_photo_editor.data.region_shares import region_shares
+from neural_photo_editor.data.shard_manifest import ShardManifest
 from neural_photo_editor.training import resume, run_settings
 from neural_photo_editor.training.accumulation import PassesPerStep
+from neural_photo_editor.training.configured_rates import ConfiguredRates
 from neural_photo_editor.training.curves import draw_curves
 from neural_photo_editor.training.launchers import become_torchrun, needs_torchrun
 from neural_photo_editor.training.metrics_csv import best_value
@@ -55,8 +57,6 @@ def prepare(cfg: DictConfig) -> Run | None:
     cfg.ckpt_path, cfg.trainer = run_settings.resolve_auto(
         settings["trainer"], ckpt_path=settings["ckpt_path"], run_dir=run_dir
     )
-    if resume.is_finished(cfg.ckpt_path, max_steps=cfg.trainer.max_steps):
-        return None
     seed_everything(cfg.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     datamodule = instantiate(cfg.data)
@@ -68,21 +68,13 @@ def prepare(cfg: DictConfig) -> Run | None:
     run_settings.adapt_networks(
         module, compiled=cfg.compile, activation_checkpointing=cfg.activation_checkpointing
     )
-    if rank_zero_only.rank == 0:
-        _log_split(split, cfg)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        if cfg.ckpt_path is None:
-            resume.remove_checkpoints(run_dir)
-        else:
-            settings = OmegaConf.to_container(cfg, resolve=True)
-            resume.check_settings(settings, run_dir, strict=strict)
-            if strict and (run_dir / ORIGIN_NAME).is_file():
-                read_origin(run_dir, datamodule.manifest)
-        OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
-        record_origin(
-            run_dir, datamodule.manifest, git_commit=_git_commit(), ckpt_path=cfg.ckpt_path
-        )
     resolved = OmegaConf.to_container(cfg, resolve=True)
+    if rank_zero_only.rank == 0 and cfg.ckpt_path is not None:
+        resume.check_settings(resolved, run_dir, strict=strict)
+        if strict and (run_dir / ORIGIN_NAME).is_file():
+            read_origin(run_dir, datamodule.manifest)
+    if strict and resume.is_finished(cfg.ckpt_path, max_steps=cfg.trainer.max_steps):
+        return None
     trainer = Trainer(
         **run_settings.trainer_arguments(
             resolved["trainer"],
@@ -93,11 +85,16 @@ def prepare(cfg: DictConfig) -> Run | None:
         callbacks=[
             SameRun({**resolved, "manifest": datamodule.manifest.digest}),
             PassesPerStep(),
+            ConfiguredRates(),
             *(instantiate(callback) for callback in cfg.callbacks.values()),
         ],
-        logger=[made for logger in cfg.logger.values() if (made := instantiate(logger))],
+        logger=False,
         default_root_dir=run_dir,
     )
+    if rank_zero_only.rank == 0:  # Nothing is touched before all settings have been found good.
+        _log_split(split, cfg)
+        _begin(run_dir, cfg, datamodule.manifest)
+    trainer.loggers = [made for logger in cfg.logger.values() if (made := instantiate(logger))]
     return Run(resolved, module, datamodule, trainer)
 
 
@@ -120,6 +117,17 @@ def train(cfg: DictConfig) -> Path:
     """Train as configured and return the run folder, with ``checkpoints/last.ckpt`` in it."""
     run = prepare(cfg)
     return Path(cfg.run_dir) if run is None else fit(run)
+
+
+def _begin(run_dir: Path, cfg: DictConfig, manifest: ShardManifest) -> None:
+    """Make the run folder; write what the run is and where it comes from."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if cfg.ckpt_path is None:
+        resume.remove_checkpoints(run_dir)
+    partial = run_dir / "config.yaml.partial"
+    OmegaConf.save(cfg, partial, resolve=True)
+    partial.replace(run_dir / "config.yaml")
+    record_origin(run_dir, manifest, git_commit=_git_commit(), ckpt_path=cfg.ckpt_path)
 
 
 def _log_split(split: BatchSplit, cfg: DictConfig) -> None:

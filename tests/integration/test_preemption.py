@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 
 from neural_photo_editor.training.checkpoint import is_whole, read_checkpoint
 from neural_photo_editor.training.exit_codes import STOPPED
@@ -141,9 +142,12 @@ def test_a_finished_run_started_again_leaves_everything_alone(
 
 
 @pytest.mark.slow
-def test_another_training_does_not_get_into_the_folder(small_shards: Path, whole_run: Path) -> None:
+@pytest.mark.parametrize("max_steps", ["trainer.max_steps=999", "trainer.max_steps=1"])
+def test_another_training_does_not_get_into_the_folder(
+    small_shards: Path, whole_run: Path, max_steps: str
+) -> None:
     before = _files(whole_run)
-    settings = ("trainer.max_steps=999", "data.batch_size=8", "trainer.strategy=auto")
+    settings = (max_steps, "data.batch_size=8", "trainer.strategy=auto")
     with pytest.raises(ValueError, match=r"other settings: .*ckpt_path=null"):
         train(configure(small_shards, whole_run, *settings))
     assert _files(whole_run) == before
@@ -177,3 +181,33 @@ def test_a_run_started_anew_forgets_the_one_before(small_shards: Path, tmp_path:
     assert not kept.exists()
     assert read_metrics(tmp_path / "metrics.csv")[0]["step"] == 0
     assert read_steps(tmp_path / "record") == [1, 2, 3, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_wrong_setting_found_late_leaves_the_run_alone(
+    small_shards: Path, whole_run: Path
+) -> None:
+    before = _files(whole_run)
+    settings = ("trainer.strategy=auto", "ckpt_path=null", "callbacks.last.keep=0")
+    with pytest.raises(InstantiationException, match="keep is 0"):
+        train(configure(small_shards, whole_run, *settings))
+    assert _files(whole_run) == before
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_the_rates_of_its_configuration(
+    small_shards: Path, tmp_path: Path
+) -> None:
+    settings = ("trainer.strategy=auto", "callbacks.last.every_n_steps=1")
+    rates = ("module.lr_scheduler.total_steps=0", "module.lr_scheduler.final_factor=1")
+    train(configure(small_shards, tmp_path, *settings, *rates, "trainer.max_steps=2"))
+    changed = ("module.optimizer.lr=1.0e-5", "module.optimizer.betas=[0.5,0.9]")
+    train(configure(small_shards, tmp_path, *settings, *rates, "trainer.max_steps=4", *changed))
+    logged = [
+        row["train/lr"] for row in read_metrics(tmp_path / "metrics.csv") if "train/lr" in row
+    ]
+    assert logged == pytest.approx([1e-3, 1e-3, 1e-5, 1e-5])
+    content = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    (group,) = content["optimizer_states"][0]["param_groups"]
+    assert tuple(group["betas"]) == (0.5, 0.9)
+    assert content["lr_schedulers"][0]["base_lrs"] == [1e-5]

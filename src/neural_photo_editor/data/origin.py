@@ -36,7 +36,9 @@ def record_origin(
         "data_manifest_digest": manifest.digest,
         "licenses": sorted(licenses),
     }
-    (run_dir / ORIGIN_NAME).write_text(json.dumps(origin, indent=2) + "\n")
+    partial = run_dir / f"{ORIGIN_NAME}.partial"
+    partial.write_text(json.dumps(origin, indent=2) + "\n")
+    partial.replace(run_dir / ORIGIN_NAME)  # A kill or a full disk leaves no half of it.
 
 
 def read_origin(run_dir: Path, manifest: ShardManifest) -> dict[str, Any]:

@@ -82,9 +82,13 @@ def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint can be read to its end and every part has its checksum."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile):
+            if archive.testzip() is not None:
+                return False
+        read_checkpoint(checkpoint)
+    except Exception as error:  # noqa: BLE001 -- whatever damaged bytes lead their readers to
+        _log.warning("%s cannot be read: %s", checkpoint, error)
         return False
+    return True
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:

@@ -81,8 +81,8 @@ class LastCheckpoint(Checkpoint):
             return  # One of several passes that make a step.
         self._seen_step = step
         stop = self._stop.agreed()
-        # Weights that lead to NaN may be bad already: they do not replace good ones.
-        good = not getattr(pl_module, "step_skipped", False)
+        # Weights that lead to NaN may be bad already: only at the end they replace good ones.
+        good = step == trainer.max_steps or not getattr(pl_module, "step_skipped", False)
         due = self._due(trainer) or _validates(trainer, steps_ahead=1)
         if not _validates(trainer) and (stop or (due and good)):
             self._save(trainer)

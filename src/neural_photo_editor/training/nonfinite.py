@@ -126,8 +126,9 @@ class NonFiniteGuard(Callback):
         if not trainer.strategy.broadcast(path.is_file()):
             _log.warning("there is no checkpoint to go back to yet: training goes on")
             return
-        content = trainer.strategy.load_checkpoint(path, weights_only=True)
+        # FSDP's strategy restores the optimizers as it loads.
         rates = [[group["lr"] for group in o.param_groups] for o in trainer.optimizers]
+        content = trainer.strategy.load_checkpoint(path, weights_only=True)
         trainer.strategy.load_model_state_dict(content)
         trainer.strategy.load_optimizer_state_dict(content)
         for optimizer, lrs in zip(trainer.optimizers, rates, strict=True):

@@ -18,6 +18,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SAME_SIGNAL_S = 3.0
 """Launchers pass on what reached their workers already: so long it is the same request."""
 START_GRACE_S = 5.0
+_ELSEWHERE = 255  # No signal has this number.
 LOADER_FILE = "torch/utils/data/dataloader.py"
 
 
@@ -64,21 +65,25 @@ class SignalWatch:
         signal.set_wakeup_fd(self._previous)
         os.write(self._writing, b"\0")
 
-    def notice(self, number: int) -> None:
-        """Count as a signal what another process heard of."""
-        os.write(self._writing, bytes([number]))
+    def notice(self) -> None:
+        """Begin the grace: another process was asked to stop."""
+        os.write(self._writing, bytes([_ELSEWHERE]))
 
     def _run(self) -> None:
-        first: float | None = None
+        begun: float | None = None  # the grace
+        first: float | None = None  # signal of this process's own
         while True:
-            left = None if first is None else max(0.0, first + self.grace_s - time.monotonic())
+            left = None if begun is None else max(0.0, begun + self.grace_s - time.monotonic())
             if not select.select([self._reading], [], [], left)[0]:
                 with self.busy:
                     _end(self.exit_code, "no step ended in time: the last checkpoint stands")
             number = os.read(self._reading, 1)[0]
             if number == 0:
                 return
-            if number not in SIGNALS:
+            if number != _ELSEWHERE and number not in SIGNALS:
+                continue
+            begun = time.monotonic() if begun is None else begun
+            if number == _ELSEWHERE:
                 continue
             if first is None:
                 first = time.monotonic()
@@ -122,7 +127,8 @@ class StopRequest:
         self._watch.exit_code = exit_code_of(trainer, STOPPED)
         if not self._alone:
             # On the host: asking the device would wait for all that it has been given to do.
-            self._group = torch.distributed.new_group(backend="gloo")
+            timeout = getattr(trainer.strategy, "_timeout", None)
+            self._group = torch.distributed.new_group(backend="gloo", timeout=timeout)
         if threading.current_thread() is not threading.main_thread():
             return
         self._watch.start()
@@ -149,10 +155,10 @@ class StopRequest:
         except RuntimeError:
             if not self._asked:
                 raise
-            # The others are gone already: what can be saved is saved.
+            # The others are gone already, and a checkpoint takes all: the last one stands.
             raise SystemExit(self._watch.exit_code) from None
         if flag.item() and not self._asked and self._previous:
-            self._watch.notice(signal.SIGTERM)
+            self._watch.notice()
         return bool(flag.item())
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -94,8 +94,10 @@ def check_settings(config: Mapping[str, Any], run_dir: Path, *, strict: bool) ->
     if not isinstance(saved, Mapping):
         return  # It was being written when the run was killed.
     former, now = dict(_settings(saved)), dict(_settings(config))
-    changed = [name for name in former if name in now and former[name] != now[name]]
-    texts = {name: f"{name}: {former[name]!r} -> {now[name]!r}" for name in changed}
+    # A setting that is null, absent, or a group of others on one side only is compared as null.
+    names = dict.fromkeys([*former, *now])
+    changed = [name for name in names if former.get(name) != now.get(name)]
+    texts = {name: f"{name}: {former.get(name)!r} -> {now.get(name)!r}" for name in changed}
     refused = [
         name
         for name in changed

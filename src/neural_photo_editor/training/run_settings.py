@@ -1,6 +1,7 @@
 """Checking a run's settings and turning every "auto" into what this machine offers."""
 
 import logging
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from neural_photo_editor.training.resume import checkpoint_to_continue
 from neural_photo_editor.training.strategies import STRATEGIES, make_strategy
 
 CHOICES = {"precision": ("auto", "32-true", "bf16-mixed"), "strategy": STRATEGIES}
+RESTART_COUNTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 POSITIVE_INTEGERS = ("max_steps", "val_check_interval", "log_every_n_steps")
 
 
@@ -66,15 +68,17 @@ def resolve_auto(
 
     Args:
         trainer: the configuration's ``trainer`` section, checked.
-        ckpt_path: a file, None to start anew, or "auto", see `checkpoint_to_continue`.
+        ckpt_path: a file, None to start anew, or "auto", see `checkpoint_to_continue`. A launcher
+            that starts a run again means "auto", whatever the command said at first.
         run_dir: the run folder.
 
     Raises:
         ValueError: the named checkpoint is absent, or all of the run folder are damaged.
     """
-    if ckpt_path == "auto":
+    if ckpt_path == "auto" or was_restarted():
         found = checkpoint_to_continue(run_dir)
-        ckpt_path = None if found is None else str(found)
+        if found is not None or ckpt_path == "auto":
+            ckpt_path = None if found is None else str(found)
     elif ckpt_path is not None and not Path(ckpt_path).is_file():
         raise ValueError(
             f"ckpt_path: there is no file {ckpt_path}; correct it, or give auto to continue from "
@@ -93,6 +97,12 @@ def resolve_auto(
     # A run cut short by an override is still validated, and so has a best checkpoint.
     resolved["val_check_interval"] = min(resolved["val_check_interval"], resolved["max_steps"])
     return ckpt_path, resolved
+
+
+def was_restarted(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether torchrun or SLURM started this run before and does so again."""
+    environ = os.environ if environ is None else environ
+    return any(environ.get(name, "0") not in ("", "0") for name in RESTART_COUNTS)
 
 
 def check_parts(module: LightningModule, datamodule: LightningDataModule) -> None:

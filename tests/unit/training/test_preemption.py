@@ -1,12 +1,15 @@
 """Signals while the main thread waits in a call that never returns, in processes of their own."""
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from queue import Empty, Queue
 
 import pytest
 
+from neural_photo_editor.training import preemption
 from neural_photo_editor.training.exit_codes import STOPPED
 from neural_photo_editor.training.preemption import StopRequest
 
@@ -62,6 +65,29 @@ def test_a_second_signal_ends_at_once(start: Callable[..., subprocess.Popen[str]
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)  # Another number: the kernel merges equal ones.
     assert process.wait(timeout=30) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+def test_what_another_process_heard_is_no_signal_of_our_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preemption, "SAME_SIGNAL_S", 0.0)
+    ends: Queue[int] = Queue()
+
+    def end(code: int, message: str) -> None:
+        ends.put(code)
+
+    monkeypatch.setattr(preemption, "_end", end)
+    watch = preemption.SignalWatch(grace_s=600.0)
+    watch.start()
+    try:
+        watch.notice()
+        os.write(watch._writing, bytes([signal.SIGTERM]))  # as set_wakeup_fd does
+        with pytest.raises(Empty):  # In the grace: the other process's signal was not the first.
+            ends.get(timeout=0.5)
+        os.write(watch._writing, bytes([signal.SIGTERM]))
+        assert ends.get(timeout=60) == 128 + signal.SIGTERM
+    finally:
+        watch.stop()
 
 
 def test_a_grace_of_nothing_is_refused() -> None:

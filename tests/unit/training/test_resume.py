@@ -16,7 +16,7 @@ from neural_photo_editor.training.resume import (
 
 CONFIG: dict[str, Any] = {
     "seed": 0,
-    "data": {"shards": "a", "batch_size": 8, "num_workers": 2},
+    "data": {"shards": "a", "batch_size": 8, "num_workers": 2, "color_jitter": None},
     "module": {
         "network": {"widths": [8, 16]},
         "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.1},
@@ -70,6 +70,18 @@ def test_a_damaged_checkpoint_leads_to_the_newest_good_one(
     cut(folder / "best.ckpt")
     with pytest.raises(ValueError, match=r"no checkpoint in .* can be read.*ckpt_path=null"):
         checkpoint_to_continue(run_dir)
+
+
+def test_damage_that_no_checksum_covers_is_seen(run_dir: Path) -> None:
+    folder = run_dir / "checkpoints"
+    whole = (folder / "last.ckpt").read_bytes()
+    for position in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[position] ^= 0x55
+        (folder / "last.ckpt").write_bytes(flipped)
+        found = checkpoint_to_continue(run_dir)
+        assert found is not None
+        assert torch.load(found, weights_only=True)["global_step"] in (1000, 1200)
 
 
 def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:
@@ -129,15 +141,20 @@ def test_a_rate_may_change_with_a_warning(
         ("data.batch_size", 16),
         ("module.network.widths", [8, 32]),
         ("module.optimizer._target_", "torch.optim.AdamW"),
+        ("data.color_jitter", {"brightness": 0.1}),
+        ("data.placement", {"rotation_deg": 5.0}),
     ],
 )
 def test_another_training_in_the_same_folder_is_refused(
     name: str, value: Any, run_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ValueError, match=rf"other settings: {name}: .* -> .*run_dir"):
+    with pytest.raises(ValueError, match=rf"other settings: {name}.*: .* -> .*run_dir"):
         check_settings(changed(name, value), run_dir, strict=True)
     check_settings(changed(name, value), run_dir, strict=False)
     assert name in caplog.text
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(changed(name, value)))
+    with pytest.raises(ValueError, match=rf"other settings: {name}.*: .* -> .*run_dir"):
+        check_settings(CONFIG, run_dir, strict=True)  # and back
 
 
 @pytest.mark.parametrize("content", [None, "", "data: [", "data: {a: 1"])

@@ -129,6 +129,24 @@ def test_a_short_run_is_still_validated(tmp_path: Path) -> None:
     assert resolved["val_check_interval"] == 7
 
 
+@pytest.mark.parametrize("launcher", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
+@pytest.mark.parametrize("other_run", [True, False])
+def test_a_launcher_that_starts_a_run_again_loses_nothing(
+    launcher: str, other_run: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named, last = tmp_path / "other.ckpt", tmp_path / "checkpoints" / "last.ckpt"
+    last.parent.mkdir()
+    for path in (named, last):
+        torch.save({"global_step": 5}, path)
+    asked = str(named) if other_run else None
+    monkeypatch.setenv(launcher, "0")
+    assert resolve_auto(TRAINER, ckpt_path=asked, run_dir=tmp_path)[0] == asked
+    monkeypatch.setenv(launcher, "1")
+    assert resolve_auto(TRAINER, ckpt_path=asked, run_dir=tmp_path)[0] == str(last)
+    last.unlink()  # It was stopped before the first checkpoint.
+    assert resolve_auto(TRAINER, ckpt_path=asked, run_dir=tmp_path)[0] == asked
+
+
 def test_a_checkpoint_that_is_named_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ckpt_path: there is no file .*typo\.ckpt"):
         resolve_auto(TRAINER, ckpt_path="typo.ckpt", run_dir=tmp_path)

@@ -7,6 +7,9 @@ from typing import Any
 
 from neural_photo_editor.common.fingerprint import sha256_file
 
+INTEGERS = ("BININT", "BININT1", "BININT2", "LONG1")
+"""Pickle's opcodes of a whole number; those that refer to what came before have one as well."""
+
 
 def describe_checkpoint(path: Path) -> dict[str, Any] | None:
     """Return ``file``, ``step``, ``bytes`` and ``sha256``; None where it is not readable now.
@@ -33,8 +36,8 @@ def _global_step(path: Path) -> int | None:
         pickled = archive.read(names[0])
     found = False
     for opcode, argument, _ in pickletools.genops(pickled):
-        if found and opcode.name in ("BININT", "BININT1", "BININT2", "LONG1"):
-            return int(argument)
+        if found and isinstance(argument, int) and opcode.name in INTEGERS:
+            return argument
         # Between a key and its value, the key is remembered for later use.
         found = argument == "global_step" or (found and "PUT" in opcode.name)
     return None

@@ -248,6 +248,7 @@ def quiet_lightning() -> None:
         r".*does not have many workers",  # The experiments choose them.
         r".*treespec, LeafSpec",
         r".*Checkpoint directory .* exists and is not empty",
+        r".*FSDP2-wrapped module .* returned a view tensor",  # Nobody changes it in place.
     ):
         warnings.filterwarnings("ignore", message=message)
 

@@ -99,17 +99,17 @@ def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
     return begin.elapsed_time(end) / 1000
 
 
-def median_seconds(
+def all_seconds(
     works: list[Callable[[], Any]], repeats: int, device: torch.device
-) -> list[float]:
-    """They take turns; the first round warms up."""
+) -> list[list[float]]:
+    """They take turns; the first round warms up and does not count."""
     seconds: list[list[float]] = [[] for _ in works]
     for repeat in range(repeats + 1):
         for work, times in zip(works, seconds, strict=True):
             taken = seconds_of(work, device)
             if repeat:
                 times.append(taken)
-    return [statistics.median(times) for times in seconds]
+    return seconds
 
 
 def best_setting(
@@ -118,7 +118,7 @@ def best_setting(
     """The fastest in the second step; each candidate is gone before the next one comes."""
     seconds: dict[Setting, float] = {}
     for setting in contender.candidates(native_bfloat16=native, compiled=compiled):
-        (seconds[setting],) = median_seconds(
+        ((seconds[setting],),) = all_seconds(
             [make_step(task, contender, setting, device)], 1, device
         )
         print(f"  tried: {contender.name}, {setting}: {seconds[setting]:.3f} s", flush=True)
@@ -127,8 +127,8 @@ def best_setting(
 
 def peak_gigaflops(device: torch.device, dtype: torch.dtype) -> float:
     matrix = torch.randn(2 * (MATRIX_SIDE[device.type],), device=device).to(dtype)
-    (seconds,) = median_seconds([lambda: matrix @ matrix], 5, device)
-    return float(2 * len(matrix) ** 3 / seconds / 1e9)
+    (seconds,) = all_seconds([lambda: matrix @ matrix], 9, device)
+    return float(2 * len(matrix) ** 3 / min(seconds) / 1e9)
 
 
 def measure(
@@ -140,7 +140,7 @@ def measure(
         best = best_setting(task, contender, device, native=native, compiled=compiled)
         runs += [(contender, "default", contender.default), (contender, "best", best)]
     steps = [make_step(task, contender, setting, device) for contender, _, setting in runs]
-    seconds = median_seconds(steps, repeats, device)
+    seconds = [statistics.median(times) for times in all_seconds(steps, repeats, device)]
     peaks = {
         bfloat16: peak_gigaflops(device, torch.bfloat16 if bfloat16 else torch.float32)
         for bfloat16 in (False, True)

@@ -128,9 +128,8 @@ class Throughput(Callback):
     ) -> None:
         if self._count_next and self._peak_flops and trainer.is_global_zero:
             self._counter = contextlib.ExitStack()
-            if pl_module.device.type == "cuda" and _is_compiled(pl_module):
-                # The step is not compiled while operations are counted, and takes more memory.
-                self._counter.enter_context(save_on_cpu())
+            if _run_uncompiled(pl_module, self._counter) and pl_module.device.type == "cuda":
+                self._counter.enter_context(save_on_cpu())  # It takes more memory than compiled.
             self._flops = self._counter.enter_context(FlopCount())
 
     def on_train_batch_end(
@@ -200,5 +199,13 @@ class Throughput(Callback):
         return metrics
 
 
-def _is_compiled(module: nn.Module) -> bool:
-    return any(child._compiled_call_impl is not None for child in module.modules())
+def _run_uncompiled(module: nn.Module, until: contextlib.ExitStack) -> bool:
+    """Let compiled modules run as they are until the stack closes; return whether there are any.
+
+    Under a dispatch mode Dynamo compiles nothing, and never tries those functions again.
+    """
+    compiled = [m for m in module.modules() if m._compiled_call_impl is not None]
+    for child in compiled:
+        until.callback(setattr, child, "_compiled_call_impl", child._compiled_call_impl)
+        child._compiled_call_impl = None
+    return bool(compiled)

@@ -105,6 +105,30 @@ def test_counting_agrees_with_torch_and_changes_no_bit_of_a_gradient() -> None:
     assert count.flops == expected.get_total_flops() > 0
 
 
+def test_a_compiled_network_is_compiled_although_operations_are_counted_first(
+    fit: Callable[..., Trainer], module: SegmenterModule, tmp_path: Path
+) -> None:
+    compilations = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        compilations.append(inputs)
+        return graph.forward
+
+    torch.compiler.reset()
+    module.network.compile(backend=backend)
+    compiled = module.network._compiled_call_impl
+    fit(
+        module,
+        max_steps=3,
+        limit_val_batches=0,
+        callbacks=[Throughput(run_dir=tmp_path)],
+        logger=[MetricsCSV(tmp_path)],
+    )
+    assert len(compilations) == 1
+    assert module.network._compiled_call_impl is compiled
+    assert "train/mfu" in read_metrics(tmp_path / "metrics.csv")[0]
+
+
 class SlowLoader(DataLoader[Any]):
     """Does arithmetic before each batch, ten times that of a step."""
 

@@ -55,7 +55,8 @@ class MetricsTail:
             pairs = zip(self._columns, values, strict=True)
             row = {name: float(value) for name, value in pairs if value}
             number, self._number = self._number, self._number + 1
-            content = hash(frozenset(row.items()))
+            # By what the numbers look like: NaN equals nothing, itself included.
+            content = hash(frozenset((name, repr(value)) for name, value in row.items()))
             if self._seen[number : number + 1] != [content]:
                 self._seen[number:] = [content]
                 yield row

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 from neural_photo_editor.training.metrics_csv import MetricsCSV
@@ -13,7 +14,7 @@ def test_each_row_is_read_once_also_when_a_new_column_replaces_the_file(tmp_path
     assert steps(tail) == []
     record = MetricsCSV(tmp_path)
     record.log_metrics({"train/loss": 0.1}, step=0)
-    record.log_metrics({"train/loss": 0.2}, step=1)
+    record.log_metrics({"train/loss": math.nan}, step=1)
     assert steps(tail) == [0, 1]
     record.log_metrics({"val/loss": 0.3}, step=1)
     record.log_metrics({"train/loss": 0.2}, step=2)

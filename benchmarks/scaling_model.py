@@ -26,15 +26,17 @@ class Training(NamedTuple):
     strategy: str
 
 
-def bytes_sent(parameters: int, *, processes: int, strategy: str, passes: int) -> float:
+def bytes_sent(
+    parameters: int, *, processes: int, strategy: str, passes: int, scatter: int = 1
+) -> float:
     """Return the bytes that one process sends per step with ring collectives.
 
     DDP reduces the gradients once per step, 2 (W - 1) / W of them. FSDP gathers the weights in
     the forward and in the backward pass and scatters the gradients, (W - 1) / W of them each,
-    in every pass.
+    in every pass; `scatter` is 2 where that takes an all-reduce.
     """
     once = (processes - 1) / processes * BYTES * parameters
-    return 2 * once if strategy == "ddp" else 3 * once * passes
+    return 2 * once if strategy == "ddp" else (2 + scatter) * once * passes
 
 
 def step_seconds(training: Training, cluster: Cluster) -> tuple[float, float]:

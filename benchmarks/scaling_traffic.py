@@ -1,9 +1,9 @@
-"""A callback that measures the bytes and seconds of a training's steps, for scaling.py."""
+"""A callback that measures bytes and seconds of a training's steps, for scaling.py."""
 
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -12,15 +12,15 @@ WARM_UP = 5
 
 
 class Traffic(Callback):
-    """Writes ``path`` with the bytes all processes sent and the time they took, per step.
+    """Writes ``path``: per step the bytes all processes sent, and process 0's seconds.
 
     The bytes are those of the loopback device, and so of this training alone where it has a
-    network namespace to itself.
+    network namespace to itself. CPU seconds are for a machine that has other work, too.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
-        self._start = (0, 0.0)
+        self._start = _Counts(0, 0.0, 0.0)
 
     def on_train_batch_end(
         self,
@@ -33,11 +33,22 @@ class Traffic(Callback):
         if not trainer.is_global_zero:
             return
         if trainer.global_step == WARM_UP:
-            self._start = (_sent_bytes(), time.perf_counter())
+            self._start = _counts()
         elif trainer.global_step == trainer.max_steps:
             steps = trainer.max_steps - WARM_UP
-            sent, seconds = _sent_bytes() - self._start[0], time.perf_counter() - self._start[1]
-            self.path.write_text(json.dumps({"bytes": sent / steps, "seconds": seconds / steps}))
+            pairs = zip(_Counts._fields, self._start, _counts(), strict=True)
+            content = {name: (end - start) / steps for name, start, end in pairs}
+            self.path.write_text(json.dumps(content))
+
+
+class _Counts(NamedTuple):
+    bytes: int
+    seconds: float
+    cpu_seconds: float
+
+
+def _counts() -> _Counts:
+    return _Counts(_sent_bytes(), time.perf_counter(), time.process_time())
 
 
 def _sent_bytes() -> int:

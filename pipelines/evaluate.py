@@ -68,6 +68,8 @@ def evaluate(cfg: DictConfig) -> EvaluationResult:
             trained.network, batches, test_time_flip=cfg.test_time_flip, **shared
         )
     else:
+        if cfg.segmenter_checkpoint and not Path(cfg.segmenter_checkpoint).is_file():
+            raise ValueError(f"segmenter_checkpoint: there is no file {cfg.segmenter_checkpoint}")
         result = evaluate_upscaler(
             trained.network,
             batches,

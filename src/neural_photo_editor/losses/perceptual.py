@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -20,8 +19,8 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 class PerceptualLoss(nn.Module):
     """Mean squared distance of features (Johnson et al. 2016, Eq. 2; SRGAN, Eq. 5).
 
-    Deviation: each feature map is divided by the root mean square of the target's, so that maps of
-    different networks and depths weigh the same.
+    Deviation: each photo's feature map is divided by the root mean square of its target's, so that
+    maps of different networks and depths weigh the same.
 
     Args:
         features: maps images, (N, 3, H, W) in [-1, 1], to a list of feature maps. It is frozen and
@@ -42,7 +41,8 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             target_maps = [m.float() for m in self.features(target)]
         distances = [
-            F.mse_loss(a.float(), b) / b.square().mean().clamp(min=1e-8)
+            # Photo by photo: the mean over processes is then that of the whole batch.
+            (a.float() - b).square().mean((1, 2, 3)) / b.square().mean((1, 2, 3)).clamp(min=1e-8)
             for a, b in zip(self.features(image), target_maps, strict=True)
         ]
         return torch.stack(distances).mean()

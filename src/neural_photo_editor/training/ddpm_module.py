@@ -37,7 +37,9 @@ class DDPMModule(PortraitModule):
         min_snr_gamma: weighs the timesteps' losses, see `objective.min_snr_weights`; None counts
             all alike, as DDPM does.
         sample_steps: DDIM steps of the sample grid.
-        num_samples: images in the sample grid; the largest square number below is used.
+        num_samples: images in the sample grid; the largest square number below is used. Where the
+            schedule leaves a trace of the photo at T, they start from the mean color of process
+            0's first validation photos.
         resolution, optimizer, lr_scheduler, gradient_clip_norm, channels_last: see
             `PortraitModule`.
     """
@@ -84,7 +86,7 @@ class DDPMModule(PortraitModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         losses, t = self._losses(batch, seed=self.seed, epoch=self.current_epoch)
-        bucket = (t - 1) * NUM_BUCKETS // self.schedule.num_timesteps
+        bucket = (t * NUM_BUCKETS - 1) // self.schedule.num_timesteps
         zeros = losses.new_zeros(NUM_BUCKETS)
         self.means.add(
             self._bucket_names,

@@ -36,6 +36,13 @@ def test_zero_for_equal_images_and_grows_with_the_difference(distance: Perceptua
     assert 0 < distance(near, image) < distance(other, image)
 
 
+def test_the_distance_of_a_batch_is_the_mean_of_its_photos(distance: PerceptualLoss) -> None:
+    image, other = images()
+    other[0] *= 0.1  # A dark photo beside a bright one.
+    alone = [distance(image[i : i + 1], other[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(distance(image, other), torch.stack(alone).mean())
+
+
 def test_gradient_reaches_the_image_and_not_the_network(distance: PerceptualLoss) -> None:
     image, other = images()
     image.requires_grad_()

@@ -20,9 +20,8 @@ def make_module(rates: dict[str, Any], **settings: Any) -> DDPMModule:
     network = DenoisingUNet(
         widths=(16, 16), blocks_per_level=1, attention_levels=(), head_dim=16, num_groups=4
     )
-    return DDPMModule(
-        network, schedule=NoiseSchedule.linear(100), resolution=32, seed=7, **rates, **settings
-    )
+    settings = {"schedule": NoiseSchedule.linear(100), "resolution": 32, "seed": 7, **settings}
+    return DDPMModule(network, **rates, **settings)
 
 
 def test_logged_losses_are_those_of_the_derived_noise(
@@ -148,3 +147,22 @@ def test_gradients_are_clipped_and_their_norm_before_that_is_logged(
     assert float(metrics["train/grad_norm"]) > 0.1
     with pytest.raises(ValueError, match="gradient_clip_norm is 0"):
         make_module(rates, gradient_clip_norm=0)
+
+
+@pytest.mark.parametrize("num_timesteps", [50, 101, 500])
+def test_losses_are_counted_under_the_name_of_their_timestep(
+    rates: dict[str, Any], num_timesteps: int
+) -> None:
+    module = make_module(rates, schedule=NoiseSchedule.linear(num_timesteps))
+    batch = {
+        "image": torch.zeros(4 * num_timesteps, 3, 1, 1, dtype=torch.uint8),
+        "sample_id": torch.arange(4 * num_timesteps),
+    }
+    t = torch.arange(4 * num_timesteps) % num_timesteps + 1
+    module._losses = lambda *_, **__: (t.float(), t)  # type: ignore[method-assign]
+    module.training_step(batch, 0)
+    means = module.means.pop(lambda total: total)
+    for name, mean in means.items():
+        if name.startswith("train/loss_t"):
+            low, high = map(int, name.removeprefix("train/loss_t").split("-"))
+            assert mean == (low + high) / 2

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from scaling_model import Cluster, Training, bytes_sent, step_seconds
+from scaling_model import Cluster, Training, bytes_sent, step_seconds, waiting_seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from neural_photo_editor.data.shard_writer import write_shards
@@ -28,6 +28,7 @@ from neural_photo_editor.data.synthetic_source import SyntheticPortraits
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "outputs" / "benchmarks" / "scaling.json"
 BATCH = 16
+SLOW_MBIT = 50  # wires so slow that a step is waiting for them
 GLOO_SCATTER = 2  # torch scatters sums by a whole all-reduce there
 SETTINGS = (
     "experiment=demo_ddpm",
@@ -48,9 +49,17 @@ NVLINK = 450e9 * 0.8  # bytes/s of one GPU within a host, one direction
 NETWORK = 50e9 * 0.8  # bytes/s of one GPU between hosts: 400 Gbit/s each
 
 
-def train(folder: Path, shards: Path, *overrides: str, steps: int) -> dict[str, float]:
-    """Run the documented command in a network namespace of its own and return its traffic."""
-    result, command = folder / "traffic.json", 'ip link set lo up && exec "$@"'
+def train(
+    folder: Path, shards: Path, *overrides: str, steps: int, mbit: int | None = None
+) -> dict[str, float]:
+    """Run the documented command in a network namespace of its own and return its traffic.
+
+    Args:
+        mbit: rate of the loopback device in Mbit/s, all processes together; None for no limit.
+    """
+    limit = f"tc qdisc add dev lo root tbf rate {mbit}mbit burst 256kb latency 400ms && "
+    command = f'ip link set lo up && {limit if mbit else ""}exec "$@"'
+    result = folder / "traffic.json"
     subprocess.run(
         [
             "unshare", "--net", "bash", "-c", command, "train", sys.executable,
@@ -91,7 +100,12 @@ def measure(folder: Path, shards: Path, *, steps: int) -> list[dict[str, Any]]:
     whole = train(folder, shards, f"data.batch_size={BATCH}", steps=steps)
     half = train(folder, shards, f"data.batch_size={BATCH // 2}", steps=steps)
     rows: list[dict[str, Any]] = []
-    for strategy, passes in (("ddp", 1), ("ddp", 2), ("fsdp", 1)):
+    for strategy, passes, mbit in (
+        ("ddp", 1, None),
+        ("ddp", 2, None),
+        ("fsdp", 1, None),
+        ("ddp", 1, SLOW_MBIT),
+    ):
         measured = train(
             folder,
             shards,
@@ -100,6 +114,7 @@ def measure(folder: Path, shards: Path, *, steps: int) -> list[dict[str, Any]]:
             "trainer.devices=2",
             f"trainer.strategy={strategy}",
             steps=steps,
+            mbit=mbit,
         )
         model = bytes_sent(
             parameters, processes=2, strategy=strategy, passes=passes, scatter=GLOO_SCATTER
@@ -108,6 +123,7 @@ def measure(folder: Path, shards: Path, *, steps: int) -> list[dict[str, Any]]:
             {
                 "strategy": strategy,
                 "passes": passes,
+                "mbit": mbit,
                 "bytes_measured": measured["bytes"] / 2,
                 "bytes_model": model,
                 "measured": measured,
@@ -120,6 +136,14 @@ def measure(folder: Path, shards: Path, *, steps: int) -> list[dict[str, Any]]:
             f"{strategy}, {passes} pass(es): {measured['bytes'] / 2 / 1e6:.2f} MB per process and "
             f"step, model {model / 1e6:.2f}"
         )
+        if mbit:
+            predicted = half["seconds"] + waiting_seconds(
+                2 * model * 8 / (mbit * 1e6),  # Both processes share the device.
+                computing=half["seconds"],
+                parameters=parameters,
+                strategy=strategy,
+            )
+            print(f"    at {mbit} Mbit/s the model says {predicted:.2f} s per step")
         for name in ("seconds", "cpu_seconds"):
             print(
                 f"    {name} per step: {measured[name]:.3f}; one process {whole[name]:.3f}, with "

@@ -5,6 +5,8 @@ from typing import NamedTuple
 BYTES = 4  # of a weight or gradient: float32, also with bf16-mixed
 BACKWARD = 2 / 3
 """Share of a step's computing that is the backward pass, during which DDP sends gradients."""
+BUCKET = 25 * 2**20
+"""Bytes of gradients that DDP sends at once; the last of them when nothing is left to compute."""
 LATENCY_S = 20e-6
 """Of one hop of a collective; assumed."""
 
@@ -39,17 +41,29 @@ def bytes_sent(
     return 2 * once if strategy == "ddp" else (2 + scatter) * once * passes
 
 
-def step_seconds(training: Training, cluster: Cluster) -> tuple[float, float]:
-    """Return the seconds of a step, and how many of them its computing waits for the wires.
+def waiting_seconds(sending: float, *, computing: float, parameters: int, strategy: str) -> float:
+    """Return how many seconds of a step's sending its computing does not hide.
 
-    DDP's reduction hides behind the backward pass. FSDP's collectives hide behind the whole step,
-    as each block's weights are gathered while the block before it computes.
+    DDP's reduction hides behind the backward pass, but for its last bucket. FSDP's collectives
+    hide behind the whole step, as each block's weights are gathered while the one before it
+    computes.
     """
+    if strategy == "fsdp":
+        return max(0.0, sending - computing)
+    last_bucket = sending * min(1.0, BUCKET / (BYTES * parameters))
+    return max(last_bucket, sending - BACKWARD * computing)
+
+
+def step_seconds(training: Training, cluster: Cluster) -> tuple[float, float]:
+    """Return the seconds of a step, and how many of them its computing waits for the wires."""
     computing = training.flops * training.batch / cluster.gpus / cluster.flops
     sent = bytes_sent(
         training.parameters, processes=cluster.gpus, strategy=training.strategy, passes=1
     )
-    sending = sent / cluster.wire + 2 * (cluster.gpus - 1) * LATENCY_S
-    hidden = computing * (BACKWARD if training.strategy == "ddp" else 1.0)
-    exposed = max(0.0, sending - hidden) if cluster.gpus > 1 else 0.0
-    return computing + exposed, exposed
+    waiting = waiting_seconds(
+        sent / cluster.wire + 2 * (cluster.gpus - 1) * LATENCY_S,
+        computing=computing,
+        parameters=training.parameters,
+        strategy=training.strategy,
+    )
+    return computing + waiting, waiting

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -69,7 +70,7 @@ class Training:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     def times(self, steps: int, metrics: MetricsCSV) -> list[tuple[float, float]]:
         """Return wall-clock and processor seconds of each step."""
@@ -104,10 +105,30 @@ def measure(*, rounds: int, steps: int) -> dict[str, dict[str, list[float]]]:
     return found
 
 
+def other_processes_share(case: str, *, settle_s: float, measure_s: float) -> float:
+    """Return what the tracker's processes take of one core once they run, 20 rows a second.
+
+    Whatever else the machine does, they cannot slow a training by more.
+    """
+    with tempfile.TemporaryDirectory() as folder, tracking(case, Path(folder)) as (tracker, _):
+        metrics = MetricsCSV(folder)
+        spent: list[float] = []
+        for seconds in (settle_s, measure_s):
+            for step in range(int(20 * seconds)):
+                metrics.log_metrics({"train/loss": 1.0}, step=step)
+                time.sleep(0.05)
+            times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+            spent.append(sum(t.user + t.system for t in times))
+        if tracker is not None:
+            tracker.finish()
+    return (spent[1] - spent[0]) / measure_s
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60, help="of each case in each round")
+    parser.add_argument("--seconds", type=float, default=20, help="to watch other processes")
     arguments = parser.parse_args()
     found = measure(rounds=arguments.rounds, steps=arguments.steps)
     reference = {
@@ -122,6 +143,11 @@ def main() -> None:
             f"{case:<22} {ratios[0]:7.3f} {ratios[1]:7.3f} {ratios[2]:9.3f} "
             f"{1e3 * max(values['start']):5.0f} ms {max(values['end']):5.1f} s"
         )
+
+    print("share of one core that the tracker's processes take, 20 rows a second:")
+    for case in CASES[1:]:
+        share = other_processes_share(case, settle_s=12, measure_s=arguments.seconds)
+        print(f"{case:<22} {100 * share:6.2f} %")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a W&B run gets of a run folder."""
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -102,31 +103,37 @@ class Copy:
         Args:
             last: ``last.ckpt``, too. It is replaced often, and of interest at the end alone.
         """
+        for path in sorted(self.run_dir.glob("checkpoints/*.ckpt")):
+            if path.stem == "last" and not last:
+                continue
+            try:
+                self._log_checkpoint(path)
+            except (OSError, ValueError) as error:  # Such as: it was removed meanwhile.
+                sys.stderr.write(f"{path.name} was not logged: {error}\n")
+
+    def _log_checkpoint(self, path: Path) -> None:
         import wandb
 
-        for path in sorted(self.run_dir.glob("checkpoints/*.ckpt")):
-            state = file_state(path)
-            if self._logged_checkpoints.get(path) == state or (path.stem == "last" and not last):
-                continue
-            if state is None or (described := describe_checkpoint(path)) is None:
-                continue
-            self._logged_checkpoints[path] = state
-            step = described["step"]
-            origin = _read_json(self.run_dir / RUN_FILES["data"]) or {}
-            metadata = {
-                **described,
-                "metrics": self._val_rows.get(step, {}),
-                "run_id": self.run.id,
-                **origin,
-            }
-            artifact = wandb.Artifact(
-                _artifact_name(self.run.name), "checkpoint", metadata=metadata
-            )
-            if self._settings["upload_checkpoints"]:
-                artifact.add_file(str(path))
-            else:
-                artifact.add_reference(path.as_uri(), name=path.name, checksum=False)
-            self.run.log_artifact(artifact, aliases=[path.stem, f"step-{step}"])
+        state = file_state(path)
+        if state is None or self._logged_checkpoints.get(path) == state:
+            return
+        if (described := describe_checkpoint(path)) is None:
+            return
+        self._logged_checkpoints[path] = state
+        step = described["step"]
+        origin = _read_json(self.run_dir / RUN_FILES["data"]) or {}
+        metadata = {
+            **described,
+            "metrics": self._val_rows.get(step, {}),
+            "run_id": self.run.id,
+            **origin,
+        }
+        artifact = wandb.Artifact(_artifact_name(self.run.name), "checkpoint", metadata=metadata)
+        if self._settings["upload_checkpoints"]:
+            artifact.add_file(str(path))
+        else:
+            artifact.add_reference(path.as_uri(), name=path.name, checksum=False)
+        self.run.log_artifact(artifact, aliases=[path.stem, f"step-{step}"])
 
     def _pictures(self, step: int) -> dict[str, Any]:
         """Return the pictures of a validation: ``samples/step-000500.png``, and other folders'."""

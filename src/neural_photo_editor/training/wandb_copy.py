@@ -19,6 +19,10 @@ RUN_FILES = {"data": "origin.json", "hardware": "hardware.json"}
 """Name in W&B's configuration and file of the run folder, which may come later."""
 
 
+UPLOADED = ("best", "last")
+"""Checkpoints whose files are uploaded if so wished; those kept on the way are many."""
+
+
 class SentRows:
     """Which rows were sent, one line each in the order sent.
 
@@ -98,7 +102,7 @@ class Copy:
         self.run.finish(exit_code=exit_code)
 
     def log_checkpoints(self, *, last: bool = False) -> None:
-        """Log new checkpoints as artifacts: metadata and place, or the file itself if so wished.
+        """Log new checkpoints as artifacts: metadata and place, or the file, see `UPLOADED`.
 
         Args:
             last: ``last.ckpt``, too. It is replaced often, and of interest at the end alone.
@@ -129,7 +133,7 @@ class Copy:
             **origin,
         }
         artifact = wandb.Artifact(_artifact_name(self.run.name), "checkpoint", metadata=metadata)
-        if self._settings["upload_checkpoints"]:
+        if self._settings["upload_checkpoints"] and path.stem in UPLOADED:
             artifact.add_file(str(path))
         else:
             artifact.add_reference(path.as_uri(), name=path.name, checksum=False)

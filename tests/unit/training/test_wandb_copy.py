@@ -1,4 +1,3 @@
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-import wandb
 
+import wandb
 from neural_photo_editor.training import wandb_copy, wandb_follower
 from neural_photo_editor.training.checkpoint_record import describe_checkpoint
 from neural_photo_editor.training.wandb_copy import Copy
@@ -72,3 +71,11 @@ def test_checkpoints_that_are_removed_meanwhile_are_left_out(
     copy.log_checkpoints()
     assert "step-000001.ckpt was not logged" in capsys.readouterr().err
     assert set(logged_files(copy)) == {"step-000003.ckpt"}
+
+
+@pytest.mark.slow
+def test_best_and_last_are_uploaded_and_the_others_known_by_their_place(copy: Copy) -> None:
+    paths = [save_checkpoint(copy, name, step=3) for name in ("best", "last", "step-000003")]
+    files = logged_files(copy)
+    assert {name for name, file in files.items() if file.local_path} == {"best.ckpt", "last.ckpt"}
+    assert files["step-000003.ckpt"].ref == paths[-1].as_uri()

@@ -50,7 +50,7 @@ def in_validation(run_dir: Path) -> Callable[[], bool]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_stopped_trainings_end_with_the_bits_of_an_undisturbed_one(
     small_shards: Path, whole_run: Path, tmp_path: Path
 ) -> None:

@@ -50,8 +50,10 @@ def accelerate(
     """
     if device.type == "cpu":
         return _for_cpu(network, acceleration.precision)
-    labels = isinstance(network, SegmentationUNet)
-    network = (fold_batch_norms(network) if labels else network).to(device)
+    makes_labels = isinstance(network, SegmentationUNet)
+    if isinstance(network, SegmentationUNet):
+        network = fold_batch_norms(network)
+    network = network.to(device)
     if acceleration.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if acceleration.compile is not None:
@@ -59,7 +61,7 @@ def accelerate(
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     if acceleration.precision == "bfloat16" and not native:
         raise ValueError("this GPU has no bfloat16: choose float32 or auto")
-    if labels or acceleration.precision == "float32" or not native:
+    if makes_labels or acceleration.precision == "float32" or not native:
         return network
     return InBfloat16(network, device.type)
 

@@ -1,6 +1,6 @@
 """An upscaler made ready to serve on a CPU, as `networks.inference` does with the denoiser."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -33,20 +33,18 @@ class PreparedUpscaler(nn.Module):
         self.dtype = dtype
         map_dtype = torch.float32 if dtype == torch.float32 else torch.bfloat16
 
-        def pack(conv: nn.Module, activation: nn.Module | None = None) -> _Layer:
-            assert isinstance(conv, nn.Conv2d)
-            assert activation is None or isinstance(activation, nn.PReLU)
+        def pack(conv: Any, activation: Any = None) -> _Layer:
             slope = None if activation is None else activation.weight.item()
             if dtype == torch.int8:
                 return _QuantizedLayer(conv, slope)
             return PackedConv(conv, dtype=map_dtype, negative_slope=slope)
 
-        stem, activation = network.stem
-        assert isinstance(activation, nn.PReLU)
+        stem, activation = cast(Any, network.stem)
         self.stem = PackedConv(stem, dtype=map_dtype, negative_slope=activation.weight.item())
         # In tuples, so that they are no submodules, which `to` would move.
         self.blocks = tuple(
-            (pack(block.conv1, block.activation), pack(block.conv2)) for block in network.blocks
+            (pack(block.conv1, block.activation), pack(block.conv2))
+            for block in cast(Any, network.blocks)
         )
         self.trunk = (pack(network.trunk),)
         stages = list(network.upsample)

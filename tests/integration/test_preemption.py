@@ -211,3 +211,15 @@ def test_a_run_goes_on_with_the_rates_of_its_configuration(
     (group,) = content["optimizer_states"][0]["param_groups"]
     assert tuple(group["betas"]) == (0.5, 0.9)
     assert content["lr_schedulers"][0]["base_lrs"] == [1e-5]
+
+
+@pytest.mark.slow
+def test_rows_of_a_run_that_goes_on_after_a_validation_have_their_steps(
+    small_shards: Path, tmp_path: Path
+) -> None:
+    settings = ("trainer.val_check_interval=2", "trainer.strategy=auto", "data.num_workers=0")
+    for max_steps in (2, 3, 4):
+        train(configure(small_shards, tmp_path, *settings, f"trainer.max_steps={max_steps}"))
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert [row["step"] for row in rows if "train/loss" in row] == [0, 1, 2, 3]
+    assert [row["step"] for row in rows if "val/loss" in row] == [1, 3]

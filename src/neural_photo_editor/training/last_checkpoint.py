@@ -68,6 +68,11 @@ class LastCheckpoint(Checkpoint):
         self._seen_step = self._saved_step = trainer.global_step
         self._stop.install(trainer)
 
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:  # noqa: ARG002
+        # The step of logged rows: going on after a validation, Lightning counts one too many.
+        loop: Any = trainer.fit_loop.epoch_loop
+        loop._batches_that_stepped = trainer.global_step
+
     def on_train_batch_end(
         self,
         trainer: Trainer,

@@ -63,14 +63,9 @@ def start_wandb(
         The tracker; None where W&B is off, not installed, or on processes other than 0.
 
     Raises:
-        ValueError: a time limit is not above 0.
+        ValueError: a time limit is not above 0, or a trial of W&B's sweep has no key.
     """
-    for field, value in (
-        ("init_timeout_s", init_timeout_s),
-        ("finish_timeout_s", finish_timeout_s),
-    ):
-        if value <= 0:
-            raise ValueError(f"logger.wandb.{field} is {value}; give more than 0 seconds")
+    _check(init_timeout_s=init_timeout_s, finish_timeout_s=finish_timeout_s)
     if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return None
     has_key = bool(os.environ.get("WANDB_API_KEY"))
@@ -199,6 +194,17 @@ def finish_wandb(loggers: Iterable[Logger]) -> None:
     for logger in loggers:
         if isinstance(logger, WandbTracker):
             logger.finish()
+
+
+def _check(**limits_s: float) -> None:
+    for field, value in limits_s.items():
+        if value <= 0:
+            raise ValueError(f"logger.wandb.{field} is {value}; give more than 0 seconds")
+    if os.environ.get("WANDB_SWEEP_ID") and not os.environ.get("WANDB_API_KEY"):
+        raise ValueError(
+            "this is a trial of a W&B sweep, which would never hear of it: WANDB_API_KEY is not "
+            "set; export it before `wandb agent`, which does not hand on a key that it knows"
+        )
 
 
 def _finish(

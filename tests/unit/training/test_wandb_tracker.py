@@ -25,8 +25,8 @@ def heard(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> pytest.LogCaptureFixture:
     """No account, and the package's warnings in caplog, whoever configured logging before."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("API_KEY", "MODE", "BASE_URL", "RUN_ID", "SWEEP_ID"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
     monkeypatch.setattr(logging.getLogger("neural_photo_editor"), "propagate", True)
     return caplog
 
@@ -229,6 +229,18 @@ def test_without_the_package_a_warning_is_all(
 def test_time_limits_are_checked(run_dir: Path, field: str) -> None:
     with pytest.raises(ValueError, match=f"logger.wandb.{field} is 0"):
         start(run_dir, **{field: 0})
+
+
+def test_a_trial_of_a_sweep_that_has_no_key_is_refused(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    with pytest.raises(ValueError, match="export it before `wandb agent`"):
+        start(run_dir)
+    assert not (run_dir / "tracker.json").exists()
+    monkeypatch.setattr(WandbTracker, "__init__", lambda *_: None)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert start(run_dir) is not None
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """A pipeline from a bundle on disk answers like one from the same networks in memory."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from neural_photo_editor.api.codec import encode_png
 from neural_photo_editor.api.errors import RequestError
@@ -13,9 +15,8 @@ from neural_photo_editor.artifacts.bundle import ServingDefaults, stage_bundle
 from neural_photo_editor.artifacts.export import export_artifact
 from neural_photo_editor.common.fingerprint import canonical_json, sha256_json
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.editing.acceleration import Acceleration, accelerate
 from neural_photo_editor.editing.pipeline import EditPipeline
-from neural_photo_editor.networks.denoising_unet import DenoisingUNet
-from neural_photo_editor.networks.inference import native_dtype, prepare_for_inference
 from tests.unit.editing.tiny_pipeline import random_networks
 
 SCHEDULE = NoiseSchedule.linear()
@@ -48,12 +49,9 @@ def _stage(folder: Path) -> str:
 
 def test_a_bundle_gives_the_pipeline_of_its_networks(tmp_path: Path) -> None:
     digest = _stage(tmp_path)
-    networks = random_networks()
-    denoiser = networks["denoiser"]
-    assert isinstance(denoiser, DenoisingUNet)
-    networks["denoiser"] = prepare_for_inference(denoiser, dtype=native_dtype())
+    fast = partial(accelerate, device=torch.device("cpu"), acceleration=Acceleration())
     in_memory = EditPipeline(
-        **networks,
+        **{kind: fast(network) for kind, network in random_networks().items()},
         schedule=SCHEDULE,
         defaults=DEFAULTS,
         bundle_digest=digest,

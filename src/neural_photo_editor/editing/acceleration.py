@@ -84,7 +84,7 @@ def _for_cpu(network: nn.Module, precision: Precision) -> nn.Module:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return network
     if isinstance(network, SegmentationUNet):
-        return PreparedSegmenter(network)
+        return PreparedSegmenter(network).network  # Its feature maps are wanted, too.
     dtype = native_dtype() if precision == "auto" else getattr(torch, precision)
     if isinstance(network, SRResNet):
         return PreparedUpscaler(network, dtype=dtype)

@@ -49,8 +49,12 @@ class PreparedSegmenter(nn.Module):
         self._network = (prepared,)  # In a tuple, so that it is no submodule.
         self.eval()
 
+    @property
+    def network(self) -> SegmentationUNet:
+        """What computes: for its feature maps."""
+        return self._network[0]
+
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """As `SegmentationUNet.forward`: x float, (N, 3, H, W). Returns float32 logits."""
-        (network,) = self._network
-        return torch.cat([network(x[i : i + 1].float()) for i in range(len(x))])
+        return torch.cat([self.network(x[i : i + 1].float()) for i in range(len(x))])

@@ -5,8 +5,8 @@ import torch
 
 from neural_photo_editor.editing.acceleration import Acceleration, InBfloat16, accelerate
 from neural_photo_editor.networks.inference import PreparedDenoiser, native_dtype
-from neural_photo_editor.networks.prepared_segmenter import PreparedSegmenter
 from neural_photo_editor.networks.prepared_upscaler import PreparedUpscaler
+from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 from tests.unit.editing.tiny_pipeline import random_networks
 
 CPU = torch.device("cpu")
@@ -35,7 +35,8 @@ def test_a_cpu_has_faster_forms_of_all_three_networks() -> None:
     }
     assert isinstance(fast["denoiser"], PreparedDenoiser)
     assert isinstance(fast["upscaler"], PreparedUpscaler)
-    assert isinstance(fast["segmenter"], PreparedSegmenter)
+    assert isinstance(fast["segmenter"], SegmentationUNet)
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in fast["segmenter"].modules())
     x = torch.rand(1, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         for name in ("upscaler", "segmenter"):

@@ -1,5 +1,6 @@
 """What a W&B run gets of a run folder."""
 
+import contextlib
 import json
 import sys
 import time
@@ -113,7 +114,7 @@ class Copy:
             try:
                 self._log_checkpoint(path)
             except (OSError, ValueError) as error:  # Such as: it was removed meanwhile.
-                sys.stderr.write(f"{path.name} was not logged: {error}\n")
+                say(f"{path.name} was not logged: {error}")
 
     def _log_checkpoint(self, path: Path) -> None:
         import wandb
@@ -145,6 +146,13 @@ class Copy:
 
         paths = sorted(self.run_dir.glob(f"*/step-{step:06d}.png"))
         return {path.parent.name: [wandb.Image(str(path))] for path in paths}
+
+
+def say(text: str) -> None:
+    """Write a line to the log, as far as the disk has room."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def _artifact_name(run_name: str) -> str:

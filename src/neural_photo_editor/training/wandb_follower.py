@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 import requests
 
-from neural_photo_editor.training.wandb_copy import Copy
+from neural_photo_editor.training.wandb_copy import Copy, say
 
 POLL_S = 2.0
 ANSWER_S = 5.0
@@ -83,7 +83,7 @@ def follow(settings: Mapping[str, Any], watch: TrainingWatch) -> None:
             copy.update()
             copy.log_checkpoints()
         except OSError as error:  # The folder may be on a network; there is a next time.
-            _say(f"the run folder could not be read: {error}")
+            say(f"the run folder could not be read: {error}")
     copy.finish(watch.exit_code)
     if settings["online"] and (missing := copy.next_step - _rows_on_server(run)) > 0:
         raise RuntimeError(f"the server does not have {missing} of the rows")
@@ -103,7 +103,7 @@ def _connect(settings: Mapping[str, Any], watch: TrainingWatch) -> Any:
             return _init(settings)
         except Exception as error:  # noqa: BLE001 - a tracker may fail in any way
             reason = _first_line(error)
-        _say(f"W&B cannot be reached, trying again in {pause_s:.0f} s: {reason}")
+        say(f"W&B cannot be reached, trying again in {pause_s:.0f} s: {reason}")
         if watch.wait(pause_s):
             raise RuntimeError(f"W&B could not be reached: {reason}")
         pause_s = min(LAST_RETRY_S, 2 * pause_s)
@@ -167,15 +167,10 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
-
-
 def _exit(status: int, reason: str = "") -> NoReturn:
     """End without waiting for W&B's service at exit: it ends with this process, and may hang."""
     if reason:
-        _say(reason)
+        say(reason)
     os._exit(status)
 
 

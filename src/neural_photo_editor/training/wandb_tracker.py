@@ -25,6 +25,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.training.metrics_tail import file_state
+from neural_photo_editor.training.optional_file import write_optional
 
 log = get_logger(__name__)
 
@@ -137,6 +138,12 @@ class WandbTracker(Logger):
         process, self._process = self._process, None
         if process is None:
             return
+        try:
+            self._end(process)
+        except OSError as error:  # How the training itself ended must not be lost.
+            log.warning("W&B failed (%s); metrics.csv has the run", error)
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
         limit_s, online = self._settings["finish_timeout_s"], self._settings["online"]
         deadline = time.monotonic() + limit_s
         status = _finish(
@@ -182,7 +189,8 @@ class WandbTracker(Logger):
             "project": self._settings["project"],
             "mode": "online" if online else "offline",
         }
-        (self._run_dir / TRACKER_FILE).write_text(json.dumps(content, indent=2) + "\n")
+        text = json.dumps(content, indent=2) + "\n"
+        write_optional(self._run_dir / TRACKER_FILE, lambda path: path.write_text(text))
 
     def _reason(self) -> str:
         lines = (self._run_dir / FOLLOWER_LOG).read_text(errors="replace").strip().splitlines()

@@ -1,5 +1,9 @@
-from collections.abc import Callable
+import contextlib
+import logging
+import subprocess
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +31,38 @@ def batches() -> list[Batch]:
         {"image": photos[rows].contiguous(), "labels": labels[rows], "sample_id": ids[rows]}
         for rows in (slice(0, 4), slice(4, 8), slice(8, 12))
     ]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+    yield folder
+    # Lazily: a process that outlives its training may still be there.
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all space of a disk; return the file to remove for having it back."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+@pytest.fixture
+def heard(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> pytest.LogCaptureFixture:
+    """The package's warnings, whoever configured logging before."""
+    monkeypatch.setattr(logging.getLogger("neural_photo_editor"), "propagate", True)
+    return caplog
 
 
 @pytest.fixture

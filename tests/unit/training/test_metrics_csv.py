@@ -1,6 +1,4 @@
 import math
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,18 +67,6 @@ def test_curves_are_a_picture_with_a_panel_for_each_quantity(tmp_path: Path) -> 
 def test_no_metrics_make_no_picture(tmp_path: Path) -> None:
     draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png", title="none")
     assert not (tmp_path / "curves.png").exists()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("resumed_from", [None, "last.ckpt"])

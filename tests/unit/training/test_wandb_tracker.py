@@ -1,5 +1,5 @@
 import json
-import logging
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from PIL import Image
 from neural_photo_editor.training.metrics_csv import MetricsCSV, read_metrics
 from neural_photo_editor.training.wandb_tracker import WandbTracker, finish_wandb, start_wandb
 from tests.unit.artifacts.wandb_server import WandbServer, serve_wandb
+from tests.unit.training.conftest import fill
 from tests.unit.training.hostile_server import HOSTILITIES, hostile_server
 from tests.unit.training.wandb_file import wandb_history, wandb_records
 
@@ -21,14 +22,9 @@ KEY = "0" * 40
 
 
 @pytest.fixture(autouse=True)
-def heard(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> pytest.LogCaptureFixture:
-    """No account, and the package's warnings in caplog, whoever configured logging before."""
+def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("API_KEY", "MODE", "BASE_URL", "RUN_ID", "SWEEP_ID"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
-    monkeypatch.setattr(logging.getLogger("neural_photo_editor"), "propagate", True)
-    return caplog
 
 
 @pytest.fixture
@@ -193,6 +189,23 @@ def test_a_server_lost_on_the_way_leaves_a_complete_offline_run(
     train(run_dir, steps=range(10, 25), resumed_from="last.ckpt")
     assert_complete(server.history[tracker.version], run_dir)
     assert offline_runs(run_dir) == []
+
+
+@pytest.mark.slow
+def test_a_full_disk_changes_neither_the_record_nor_how_the_training_ends(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, heard: pytest.LogCaptureFixture
+) -> None:
+    (small_disk / "config.yaml").write_text("name: run\n")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    tracker = start(small_disk, finish_timeout_s=30)
+    assert tracker is not None
+    fill(small_disk)
+    finish_wandb([tracker])  # Nothing is raised: it would replace the training's exit code.
+    psutil.wait_procs(psutil.Process().children())
+    assert "tracker.json was not written" in heard.text
+    assert mode(small_disk) == "online"
 
 
 def test_wandb_mode_decides(

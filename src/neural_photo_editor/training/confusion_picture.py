@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from neural_photo_editor.common.regions import REGION_NAMES
 from neural_photo_editor.metrics.segmentation import ConfusionMatrix
+from neural_photo_editor.training.optional_file import write_optional
 from neural_photo_editor.training.segmenter_module import SegmenterModule
 
 _LIGHT_TEXT_ABOVE = 0.6  # of a row: from here on cells are dark
@@ -26,7 +27,9 @@ class ConfusionPicture(Callback):
         if trainer.is_global_zero and pl_module.confusion is not None:
             step = trainer.global_step
             path = self.folder / f"step-{step:06d}.png"
-            draw_confusion(pl_module.confusion, path, title=f"validation after {step:,} steps")
+            title = f"validation after {step:,} steps"
+            confusion = pl_module.confusion
+            write_optional(path, lambda partial: draw_confusion(confusion, partial, title=title))
 
 
 def draw_confusion(confusion: ConfusionMatrix, path: Path, *, title: str) -> Path:

@@ -11,10 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from neural_photo_editor.common.log import get_logger
+from neural_photo_editor.training.optional_file import write_optional
 from neural_photo_editor.training.portrait_module import Batch, PortraitModule
-
-log = get_logger(__name__)
 
 MAX_FRAMES = 120
 """Of the film; a minute."""
@@ -48,10 +46,7 @@ class SampleGrid(Callback):
             picture = tile(pl_module.make_samples(batch))
         if not trainer.is_global_zero:
             return
-        try:
-            save_picture(picture, self.folder / f"step-{trainer.global_step:06d}.png")
-        except OSError as error:  # A full disk must not end a training.
-            log.warning("the sample grid was not written: %s", error)
+        save_picture(picture, self.folder / f"step-{trainer.global_step:06d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 # Trackers count steps from 0, as Lightning does for metrics.
@@ -65,18 +60,18 @@ class SampleGrid(Callback):
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture so that whoever follows the folder sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    picture.save(partial, format="PNG")
-    partial.replace(path)
+    """Write a picture as PNG; see `write_optional`."""
+    write_optional(path, lambda partial: picture.save(partial, format="PNG"))
 
 
 def make_film(folder: Path) -> None:
     """Put a folder's ``step-*.png`` into ``film.webp``, half a second each; two make a film."""
     paths = sorted(folder.glob("step-*.png"))[-MAX_FRAMES:]
-    if len(paths) < 2:
-        return
+    if len(paths) > 1:
+        write_optional(folder / "film.webp", lambda partial: _write_film(paths, partial))
+
+
+def _write_film(paths: list[Path], film: Path) -> None:
     frames = []
     for path in paths:
         with Image.open(path) as frame:
@@ -84,7 +79,7 @@ def make_film(folder: Path) -> None:
     size = frames[-1].size  # Another setting after a resume: the film is of the run as it is now.
     same = [frame for frame in frames if frame.size == size]
     same[0].save(
-        folder / "film.webp", save_all=True, append_images=same[1:], duration=500, quality=80
+        film, format="WEBP", save_all=True, append_images=same[1:], duration=500, quality=80
     )
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -10,9 +11,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
+from neural_photo_editor.training.confusion_picture import ConfusionPicture
 from neural_photo_editor.training.sample_grid import SampleGrid, make_film, save_picture, tile
 from neural_photo_editor.training.segmenter_module import SegmenterModule
-from tests.unit.training.conftest import SIDE
+from tests.unit.training.conftest import SIDE, fill
 
 
 def test_pictures_keep_their_place_and_white_gaps_lie_between() -> None:
@@ -66,3 +68,22 @@ def test_a_film_shows_the_pictures_in_the_order_of_steps(tmp_path: Path) -> None
 def test_a_picture_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     save_picture(Image.new("RGB", (4, 4)), tmp_path / "samples" / "step-000001.png")
     assert [path.name for path in (tmp_path / "samples").iterdir()] == ["step-000001.png"]
+
+
+def test_a_training_goes_on_without_pictures_on_a_full_disk(
+    fit: Callable[..., Trainer],
+    rates: dict[str, Any],
+    small_disk: Path,
+    heard: pytest.LogCaptureFixture,
+) -> None:
+    for step in (1, 2):
+        save_picture(Image.new("RGB", (16, 16)), small_disk / "samples" / f"step-00000{step}.png")
+    fill(small_disk)
+    module = SegmenterModule(SegmentationUNet(widths=(8, 16)), resolution=SIDE, **rates)
+    callbacks = [SampleGrid(run_dir=small_disk), ConfusionPicture(run_dir=small_disk)]
+    trainer = fit(module, max_steps=4, callbacks=callbacks)
+    assert trainer.global_step == 4
+    for name in ("samples/step-000004.png", "confusion/step-000004.png", "samples/film.webp"):
+        assert f"{name} was not written" in heard.text
+    names = sorted(path.name for path in (small_disk / "samples").iterdir())
+    assert names == ["step-000001.png", "step-000002.png"]

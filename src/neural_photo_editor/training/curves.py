@@ -6,12 +6,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from neural_photo_editor.training.metrics_csv import read_metrics
+from neural_photo_editor.training.optional_file import write_optional
 
 COLUMNS = 3
 
 
 def draw_curves(metrics: Path, picture: Path, *, title: str) -> None:
-    """Draw every metric of a metrics.csv over the steps, related ones in one panel, as PNG."""
+    """Draw every metric of a metrics.csv over the steps, related ones in one panel, as PNG.
+
+    See `write_optional`.
+    """
     panels: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for row in read_metrics(metrics):
         for name, value in row.items():
@@ -44,7 +48,7 @@ def draw_curves(metrics: Path, picture: Path, *, title: str) -> None:
             axis.set_yscale("log")
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    figure.savefig(picture, dpi=110)
+    write_optional(picture, lambda partial: figure.savefig(partial, dpi=110, format="png"))
 
 
 def _panel(name: str) -> str:

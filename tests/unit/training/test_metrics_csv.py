@@ -6,6 +6,7 @@ from PIL import Image
 
 from neural_photo_editor.training.curves import draw_curves
 from neural_photo_editor.training.metrics_csv import MetricsCSV, best_value, read_metrics
+from tests.unit.training.conftest import fill
 
 
 def test_rows_read_back_and_new_columns_keep_old_rows(tmp_path: Path) -> None:
@@ -67,6 +68,17 @@ def test_curves_are_a_picture_with_a_panel_for_each_quantity(tmp_path: Path) -> 
 def test_no_metrics_make_no_picture(tmp_path: Path) -> None:
     draw_curves(tmp_path / "metrics.csv", tmp_path / "curves.png", title="none")
     assert not (tmp_path / "curves.png").exists()
+
+
+def test_curves_that_find_no_space_are_a_warning(
+    small_disk: Path, heard: pytest.LogCaptureFixture
+) -> None:
+    record = MetricsCSV(small_disk)
+    record.log_metrics({"train/loss": 1.0}, step=0)
+    fill(small_disk)
+    draw_curves(record.path, small_disk / "curves.png", title="full")
+    assert "curves.png was not written" in heard.text
+    assert not (small_disk / "curves.png").exists()
 
 
 @pytest.mark.parametrize("resumed_from", [None, "last.ckpt"])

@@ -1,5 +1,6 @@
 """Whether a run that was started again goes on, from where, and with which settings."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ FREE = {
     "module.num_samples",
 }
 """Settings that change neither what is learned nor from what."""
-TUNED = ("optimizer", "lr_scheduler", "gradient_clip_norm", "weight")
-"""Parts of names of settings that may be changed on purpose while a run goes on, but for classes:
-another optimizer has another state."""
+TUNED = re.compile(r"optimizer|lr_scheduler|gradient_clip_norm|_weight$")
+"""Names of settings that may be changed on purpose while a run goes on, but for classes: another
+optimizer has another state."""
 
 
 def checkpoint_to_continue(run_dir: Path) -> Path | None:
@@ -98,11 +99,7 @@ def check_settings(config: Mapping[str, Any], run_dir: Path, *, strict: bool) ->
     names = dict.fromkeys([*former, *now])
     changed = [name for name in names if former.get(name) != now.get(name)]
     texts = {name: f"{name}: {former.get(name)!r} -> {now.get(name)!r}" for name in changed}
-    refused = [
-        name
-        for name in changed
-        if name.endswith("_target_") or not any(part in name for part in TUNED)
-    ]
+    refused = [name for name in changed if name.endswith("_target_") or not TUNED.search(name)]
     if strict and refused:
         differences = "; ".join(texts[name] for name in refused)
         raise ValueError(

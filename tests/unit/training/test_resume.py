@@ -21,6 +21,7 @@ CONFIG: dict[str, Any] = {
         "network": {"widths": [8, 16]},
         "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.1},
         "lr_scheduler": {"total_steps": 10},
+        "perceptual": {"vgg19_weights": None},
     },
     "trainer": {"max_steps": 10, "devices": 1},
 }
@@ -141,6 +142,7 @@ def test_a_rate_may_change_with_a_warning(
         ("data.batch_size", 16),
         ("module.network.widths", [8, 32]),
         ("module.optimizer._target_", "torch.optim.AdamW"),
+        ("module.perceptual.vgg19_weights", "other.safetensors"),
         ("data.color_jitter", {"brightness": 0.1}),
         ("data.placement", {"rotation_deg": 5.0}),
     ],

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
@@ -24,6 +26,7 @@ from neural_photo_editor.training import resume, run_settings
 from neural_photo_editor.training.accumulation import PassesPerStep
 from neural_photo_editor.training.configured_rates import ConfiguredRates
 from neural_photo_editor.training.curves import draw_curves
+from neural_photo_editor.training.exit_codes import NONFINITE
 from neural_photo_editor.training.launchers import become_torchrun, needs_torchrun
 from neural_photo_editor.training.metrics_csv import best_value
 from neural_photo_editor.training.portrait_module import PortraitModule
@@ -164,7 +167,13 @@ def main(cfg: DictConfig) -> float:
         _log.error("configuration error: %s", error)
         raise SystemExit(os.EX_CONFIG) from None
     if run is not None:
-        fit(run)
+        try:
+            fit(run)
+        except SystemExit as ended:
+            if ended.code == NONFINITE and HydraConfig.get().mode is RunMode.MULTIRUN:
+                # Hydra would end all trials with this one.
+                raise RuntimeError("losses stay NaN or infinite") from None
+            raise
     metrics = Path(cfg.run_dir) / "metrics.csv"
     return best_value(metrics, cfg.monitor.metric, mode=cfg.monitor.mode)
 

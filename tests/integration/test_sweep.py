@@ -48,15 +48,21 @@ def multirun(shards: Path, folder: Path, *overrides: str) -> subprocess.Complete
     )  # fmt: skip
 
 
-@pytest.mark.slow
-def test_optuna_runs_the_trials_and_names_the_best(tmp_path: Path) -> None:
-    shards, folder = tmp_path / "shards", tmp_path / "sweep"
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
     write_shards(
         SyntheticPortraits(seed=0, count=88, resolution=32),
-        out_dir=shards,
+        out_dir=folder,
         name="portraits",
         val_fraction=0.25,
     )
+    return folder
+
+
+@pytest.mark.slow
+def test_optuna_runs_the_trials_and_names_the_best(shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
     done = multirun(shards, folder, "hydra.sweeper.trials=2")
     assert done.returncode == 0, done.stdout + done.stderr
     values, rates = [], []
@@ -73,6 +79,23 @@ def test_optuna_runs_the_trials_and_names_the_best(tmp_path: Path) -> None:
     assert best["value"] == max(values)
     assert best["trial"] == values.index(max(values))
     assert best["overrides"]["module.optimizer.lr"] == rates[best["trial"]]
+
+
+@pytest.mark.slow
+def test_a_trial_that_diverges_does_not_end_the_others(shards: Path, tmp_path: Path) -> None:
+    done = multirun(
+        shards,
+        tmp_path,
+        "hydra.sweeper.trials=2",
+        "hydra.sweeper.space={module.optimizer.lr:{low:1e30,high:1e31}}",
+        "trainer.max_steps=6",
+        "callbacks.nonfinite.skips_before_rollback=1",
+        "callbacks.nonfinite.max_rollbacks=1",
+    )
+    assert done.returncode == 1
+    assert "trial 0 failed: losses stay NaN or infinite" in done.stdout + done.stderr
+    assert "all 2 trials failed" in done.stderr
+    assert (tmp_path / "1" / "nonfinite-batch.json").is_file()
 
 
 class Parabola(Launcher):

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-
 import wandb
+
 from neural_photo_editor.training import wandb_copy, wandb_follower
 from neural_photo_editor.training.checkpoint_record import describe_checkpoint
 from neural_photo_editor.training.wandb_copy import Copy

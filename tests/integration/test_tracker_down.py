@@ -1,5 +1,6 @@
 """A training whose tracker never answers, through the training entry point."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,9 @@ STEPS = 12
 
 @pytest.mark.slow
 def test_training_starts_ends_and_keeps_every_metric(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    started_processes: Callable[[], list[psutil.Process]],
 ) -> None:
     shards, run_dir = tmp_path / "shards", tmp_path / "run"
     source = SyntheticPortraits(seed=0, count=24, resolution=32)
@@ -49,7 +52,7 @@ def test_training_starts_ends_and_keeps_every_metric(
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("train", overrides)
         train(cfg)
-        psutil.wait_procs(psutil.Process().children())  # The offline run may take its time.
+        psutil.wait_procs(started_processes())  # The offline run may take its time.
     rows = read_metrics(run_dir / "metrics.csv")
     assert [row["step"] for row in rows if "train/loss" in row] == list(range(STEPS))
     assert [row["step"] for row in rows if "val/mean_iou" in row] == [3, 7, 11]

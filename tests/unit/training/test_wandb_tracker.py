@@ -2,7 +2,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,7 @@ def test_every_metric_is_kept_whatever_the_server_does(
     run_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
     heard: pytest.LogCaptureFixture,
+    started_processes: Callable[[], list[psutil.Process]],
     hostility: str,
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -158,18 +159,20 @@ def test_every_metric_is_kept_whatever_the_server_does(
         monkeypatch.setenv("WANDB_BASE_URL", url)
         # It would take an hour if anything waited for the server to begin a run.
         train(run_dir, steps=range(30), init_timeout_s=3600, finish_timeout_s=5)
-        psutil.wait_procs(psutil.Process().children())  # The offline run may take its time.
+        psutil.wait_procs(started_processes())  # The offline run may take its time.
         assert len(read_metrics(run_dir / "metrics.csv")) == 31
         (file,) = offline_runs(run_dir)
         assert_complete(wandb_history(file), run_dir)
     assert mode(run_dir) == "offline"
     assert "W&B did not take all of the run" in heard.text
-    assert not psutil.Process().children(recursive=True)
+    assert not started_processes()
 
 
 @pytest.mark.slow
 def test_a_server_lost_on_the_way_leaves_a_complete_offline_run(
-    server: WandbServer, run_dir: Path
+    server: WandbServer,
+    run_dir: Path,
+    started_processes: Callable[[], list[psutil.Process]],
 ) -> None:
     tracker = start(run_dir, finish_timeout_s=5)
     assert tracker is not None
@@ -181,7 +184,7 @@ def test_a_server_lost_on_the_way_leaves_a_complete_offline_run(
     for step in range(1, 20):
         metrics.log_metrics({"train/loss": 1.0}, step=step)
     tracker.finish()
-    psutil.wait_procs(psutil.Process().children())
+    psutil.wait_procs(started_processes())
     (file,) = offline_runs(run_dir)
     assert_complete(wandb_history(file), run_dir)
     # The server is back, and the training goes on.
@@ -193,7 +196,10 @@ def test_a_server_lost_on_the_way_leaves_a_complete_offline_run(
 
 @pytest.mark.slow
 def test_a_full_disk_changes_neither_the_record_nor_how_the_training_ends(
-    small_disk: Path, monkeypatch: pytest.MonkeyPatch, heard: pytest.LogCaptureFixture
+    small_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    heard: pytest.LogCaptureFixture,
+    started_processes: Callable[[], list[psutil.Process]],
 ) -> None:
     (small_disk / "config.yaml").write_text("name: run\n")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -203,7 +209,7 @@ def test_a_full_disk_changes_neither_the_record_nor_how_the_training_ends(
     assert tracker is not None
     fill(small_disk)
     finish_wandb([tracker])  # Nothing is raised: it would replace the training's exit code.
-    psutil.wait_procs(psutil.Process().children())
+    psutil.wait_procs(started_processes())
     assert "tracker.json was not written" in heard.text
     assert mode(small_disk) == "online"
 

@@ -102,10 +102,11 @@ def _serve(
 ) -> None:
     try:
         process.launch()
-        while not process.check_ready():
-            if stopping.wait(_LOOK_EVERY_S):
-                return
-        _log.info("ready: %s at %s", process.model, process.inference_url)
+        # Gateways ask the worker itself, and may send requests before it is known here.
+        while not stopping.is_set() and not process.check_ready():
+            stopping.wait(_LOOK_EVERY_S)
+        if not stopping.is_set():
+            _log.info("serving %s at %s", process.model, process.inference_url)
         while not stopping.wait(_LOOK_EVERY_S):
             if not process.is_running():
                 raise RuntimeError(f"TorchServe ended:\n{process.log_tail()}")

@@ -3,10 +3,8 @@
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 from neural_photo_editor.training.checkpoint import network_weights, read_checkpoint
 from neural_photo_editor.training.metrics_csv import read_metrics
 from pipelines.train import train
+from tests.unit.training.wandb_file import wandb_records
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_DENOISER = (
@@ -77,26 +76,6 @@ def run_command(shards: Path, run_dir: Path, *overrides: str, environ: dict[str,
 
 def logged(run_dir: Path, name: str) -> list[float]:
     return [row[name] for row in read_metrics(run_dir / "metrics.csv") if name in row]
-
-
-def wandb_records(file: Path) -> Iterator[Any]:
-    """Read a .wandb file: LevelDB's log format after a header of 7 bytes, protobuf inside."""
-    from wandb.proto import wandb_internal_pb2
-
-    data, position, partial = file.read_bytes(), 7, b""
-    assert data[:4] == b":W&B"
-    while position + 7 <= len(data):
-        if 32768 - position % 32768 < 7:  # No record header spans two blocks.
-            position += 32768 - position % 32768
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, position)
-        partial += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # Whole, or the last part.
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(partial)
-            yield record
-            partial = b""
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@
 with 1 whatever happened, so that a scheduler cannot tell a wrong configuration from a preemption.
 
 Processes that torchrun starts again may find the addresses of those before them, and fail, because
-its agent keeps one store for all attempts (pytorch issue 135712). Here each attempt has its own.
+its agent keeps one store for all attempts (pytorch#135712). Here each attempt has its own.
 """
 
 import os

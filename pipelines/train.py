@@ -32,6 +32,7 @@ from neural_photo_editor.training.metrics_csv import best_value
 from neural_photo_editor.training.portrait_module import PortraitModule
 from neural_photo_editor.training.preemption import exit_on_signals
 from neural_photo_editor.training.same_run import SameRun
+from neural_photo_editor.training.strategies import leave_group_at_exit
 from neural_photo_editor.training.wandb_tracker import finish_wandb
 
 _log = get_logger(__name__)
@@ -161,6 +162,7 @@ def main(cfg: DictConfig) -> float:
     """Train; return the best value of the monitored metric, by which sweeps compare trials."""
     configure_logging()
     exit_on_signals()
+    leave_group_at_exit()
     try:
         run = prepare(cfg)
     except (ValueError, OmegaConfBaseException, HydraException, MisconfigurationException) as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 
 from neural_photo_editor.data.datamodule import ShardDataModule
@@ -14,11 +14,17 @@ from neural_photo_editor.data.shard_writer import write_shards
 from neural_photo_editor.data.synthetic_source import SyntheticPortraits
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 from neural_photo_editor.training.segmenter_module import SegmenterModule
+from neural_photo_editor.training.strategies import leave_group_at_exit
 from pipelines.train import prepare
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 TINY = ("network.widths=[8,8]", "data.resolution=32", "data.batch_size=4", "data.num_workers=0",
         "logger=csv", "trainer.accelerator=cpu")  # fmt: skip
+
+
+class LeavesGroup(Callback):
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        leave_group_at_exit()
 
 
 def test_shares_of_regions_are_counted_once_and_recorded(tmp_path: Path) -> None:
@@ -64,6 +70,7 @@ def test_two_processes_validate_as_one(tmp_path: Path) -> None:
             accelerator="cpu",
             devices=devices,
             strategy="ddp_spawn" if devices > 1 else "auto",
+            callbacks=[LeavesGroup()],
             use_distributed_sampler=False,
             logger=False,
             enable_progress_bar=False,

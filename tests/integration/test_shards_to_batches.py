@@ -17,6 +17,7 @@ from neural_photo_editor.data.datamodule import ShardDataModule
 from neural_photo_editor.data.image_folder import ImageFolder
 from neural_photo_editor.data.shard_stream import Batch
 from neural_photo_editor.data.shard_writer import write_shards
+from neural_photo_editor.training.strategies import leave_group_at_exit
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +32,9 @@ class Recorder(LightningModule):
         super().__init__()
         self.folder = folder
         self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        leave_group_at_exit()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self._record("train", batch, batch_idx)

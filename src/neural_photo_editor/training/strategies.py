@@ -1,11 +1,12 @@
 """How a run's processes share the work: DDP, or FSDP where the weights do not fit one device."""
 
+import atexit
 from datetime import timedelta
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
-from torch import nn
+from torch import distributed, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
@@ -64,3 +65,17 @@ def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
     data_parallel = mesh["data_parallel"]
     for module in (*blocks(network), network):
         fully_shard(module, mesh=data_parallel, reshard_after_forward=True)
+
+
+def leave_group_at_exit() -> None:
+    """Let this process leave its group of processes before the interpreter ends, if it is in one.
+
+    Gloo's threads may hold tensors longer than Python lives, and a process that had finished then
+    ends with SIGABRT (pytorch#179291). Lightning does this for NCCL alone.
+    """
+    atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

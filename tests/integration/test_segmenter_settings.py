@@ -23,7 +23,7 @@ TINY = ("network.widths=[8,8]", "data.resolution=32", "data.batch_size=4", "data
 
 
 class LeavesGroup(Callback):
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         leave_group_at_exit()
 
 

@@ -33,7 +33,7 @@ class Recorder(LightningModule):
         self.folder = folder
         self.weight = torch.nn.Parameter(torch.zeros(()))
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002
+    def setup(self, stage: str) -> None:
         leave_group_at_exit()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

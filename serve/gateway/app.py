@@ -6,6 +6,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from serve.gateway.callers import Callers
+from serve.gateway.editor import editor_router, read_files
 from serve.gateway.edits import edit_router
 from serve.gateway.forwarding import BUNDLE_HEADER, CHANNEL_HEADER, REQUEST_ID_HEADER
 from serve.gateway.health import health_router
@@ -44,6 +45,8 @@ def create_app(settings: GatewaySettings, service: EditService) -> FastAPI:
     app.include_router(edit_router(service, callers, uploads, settings))
     app.include_router(kserve_router(service, callers, uploads, settings))
     app.include_router(health_router(service, callers, settings))
+    if settings.editor:
+        app.include_router(editor_router(read_files()))
     install_openapi(app)
     install_error_handlers(app)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)

@@ -32,6 +32,7 @@ class GatewaySettings(BaseModel):
 
     # Callers.
     cors_origins: tuple[str, ...] = ()
+    editor: bool = True
 
     # Time.
     request_timeout_s: Seconds = 120.0

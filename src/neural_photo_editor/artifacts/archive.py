@@ -4,7 +4,9 @@ A version of a bundle is ``NAME/versions/N/{bundle.json, neural_photo_editor.mar
 SHA256SUMS}``.
 """
 
+import contextlib
 import hashlib
+import re
 import shutil
 import stat
 import tempfile
@@ -35,6 +37,7 @@ OTHER_MEMBERS = (
 )
 """What may be in an archive beside ``artifacts/``: the server imports what lies there."""
 
+_DIGEST_PREFIX = "sha256:"
 _log = get_logger(__name__)
 
 
@@ -110,15 +113,42 @@ def archive_digest(registry: Path | str, name: str, version: int) -> str:
     return listed[ARCHIVE_NAME]
 
 
+def find_bundle(registry: Path | str, reference: str) -> tuple[str, int, str | None]:
+    """Return name, version and the digest that the archive must have, if the reference has one.
+
+    ``NAME@sha256:DIGEST`` is the newest version whose archive is listed with this digest. Only the
+    archive itself tells whether it has it.
+
+    Raises:
+        ValueError: as `registry.find_version`, or no version has this digest.
+    """
+    name, _, selector = reference.partition("@")
+    if not selector.startswith(_DIGEST_PREFIX):
+        return *registries.find_version(registry, reference), None
+    wanted = selector.removeprefix(_DIGEST_PREFIX)
+    if not re.fullmatch("[0-9a-f]{64}", wanted):
+        raise ValueError(f"{reference!r}: a digest is sha256: and 64 of 0-9 and a-f")
+    versions = registries.list_versions(registry, name)
+    for version in reversed(versions):
+        # Another version that is damaged, or deleted at this moment, is none of our concern.
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            if archive_digest(registry, name, version) == wanted:
+                return name, version, wanted
+    raise ValueError(
+        f"no version of {name} in {registry} has this archive: {selector}; versions: {versions}"
+    )
+
+
 def fetch_bundle(registry: Path | str, reference: str, folder: Path) -> Path:
     """Copy a bundle's archive to where it will be served from, and verify the copy.
 
     Compared are the digest of the archive, its description with the published one, and the digests
-    of all files of its artifacts; nothing is unpacked or loaded.
+    of all files of its artifacts; nothing is unpacked or loaded. A reference with a digest does
+    not trust the registry: the copy itself must have it.
 
     Args:
         registry: the registry's folder or address.
-        reference: such as ``neural_photo_editor@production``.
+        reference: such as ``neural_photo_editor@production``, or with a digest as in `find_bundle`.
         folder: receives ``neural_photo_editor.mar``, whole or not at all; an older one is replaced.
 
     Returns:
@@ -127,8 +157,9 @@ def fetch_bundle(registry: Path | str, reference: str, folder: Path) -> Path:
     Raises:
         ValueError: the reference does not exist or is no bundle, or something was changed.
     """
-    read_bundle(registry, reference)
-    source = registries.resolve(registry, reference)
+    bundle_name, version, wanted = find_bundle(registry, reference)
+    read_bundle(registry, f"{bundle_name}@{version}")
+    source = registries.resolve(registry, f"{bundle_name}@{version}")
     listed = parse_sums((source / SUMS_NAME).read_bytes(), source=source / SUMS_NAME)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
@@ -139,6 +170,8 @@ def fetch_bundle(registry: Path | str, reference: str, folder: Path) -> Path:
             shutil.copyfile(source / name, copy.with_name(name))
             if sha256_file(copy.with_name(name)) != listed[name]:
                 raise ValueError(f"{source / name} has other bytes than {SUMS_NAME} lists")
+        if wanted not in (None, listed[ARCHIVE_NAME]):
+            raise ValueError(f"{source / ARCHIVE_NAME} has another digest than {reference}")
         spec, description, _ = _inspect(copy)
         published = copy.with_name(BUNDLE_NAME).read_bytes()
         check_same(f"{BUNDLE_NAME} in {source / ARCHIVE_NAME}", description, published)

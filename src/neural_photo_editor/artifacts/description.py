@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from neural_photo_editor.artifacts import registry as registries
-from neural_photo_editor.artifacts.archive import read_bundle
+from neural_photo_editor.artifacts.archive import archive_digest, read_bundle
 from neural_photo_editor.artifacts.bundle_spec import BUNDLE_NAME
 from neural_photo_editor.artifacts.digests import SUMS_NAME
 from neural_photo_editor.artifacts.lineage import ArtifactLineage, artifact_tree, bundle_tree
@@ -57,6 +57,7 @@ def describe_version(registry: Path | str, reference: str) -> list[str]:
     defaults = bundle.defaults
     return [
         f"{title}: bundle  {bundle.digest}",
+        f"archive: sha256:{archive_digest(registry, name, version)}",
         f"licenses: {', '.join(bundle.licenses) or 'not recorded'}",
         f"defaults: {defaults.sampler}, {defaults.steps} steps, strength {defaults.strength}",
         *bundle_tree(lineage),

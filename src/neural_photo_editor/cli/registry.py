@@ -44,7 +44,7 @@ def add_registry_parser(commands: "argparse._SubParsersAction[argparse.ArgumentP
     compared.add_argument("first", metavar="REF")
     compared.add_argument("second", metavar="REF")
     pulled = add("pull", _pull, "fetch a bundle's archive, verified")
-    pulled.add_argument("reference", metavar="REF")
+    pulled.add_argument("reference", metavar="REF", help="also NAME@sha256:DIGEST of the archive")
     pulled.add_argument("--to", type=Path, required=True, metavar="DIR", help="receives the .mar")
     promoted = add("promote", _promote, "point an alias at a version, if the policy lets it")
     promoted.add_argument("reference", metavar="REF")

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from neural_photo_editor.artifacts import archive as archives
 from neural_photo_editor.artifacts.archive import (
     ARCHIVE_NAME,
+    archive_digest,
     fetch_bundle,
+    find_bundle,
     publish_bundle,
     read_bundle,
     verify_archive,
@@ -19,6 +22,7 @@ from neural_photo_editor.artifacts.digests import write_sums
 from neural_photo_editor.artifacts.load import load_artifact
 from neural_photo_editor.artifacts.registry import list_versions, resolve, set_alias
 from neural_photo_editor.common.fingerprint import sha256_json
+from tests.unit.artifacts.conftest import publish_tiny_bundle
 
 BUNDLE = "neural_photo_editor"
 
@@ -84,6 +88,39 @@ def test_an_older_archive_is_replaced_and_kept_where_the_new_one_is_damaged(
         fetch_bundle(published, f"{BUNDLE}@latest", tmp_path / "served")
     assert served.read_bytes() == before
     assert [path.name for path in served.parent.iterdir()] == [ARCHIVE_NAME]
+
+
+def test_a_bundle_is_fetched_by_the_digest_of_its_archive(published: Path, tmp_path: Path) -> None:
+    first = f"{BUNDLE}@sha256:{archive_digest(published, BUNDLE, 1)}"
+    content = (_version(published) / ARCHIVE_NAME).read_bytes()
+    publish_tiny_bundle(published, tmp_path / "out", steps=11)
+    assert find_bundle(published, first)[1] == 1
+    assert fetch_bundle(published, first, tmp_path / "served").read_bytes() == content
+    (_version(published, 2) / "SHA256SUMS").write_text("damaged")  # It does not stand in the way.
+    assert fetch_bundle(published, first, tmp_path / "served").read_bytes() == content
+
+
+def test_a_digest_does_not_trust_the_registry(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = _version(published)
+    digest = archive_digest(published, BUNDLE, 1)
+    _repack(version / ARCHIVE_NAME, lambda members: members.update({"handler.py": b"import os"}))
+    write_sums(version)
+    fetch_bundle(published, f"{BUNDLE}@1", tmp_path / "served")  # Whoever may write there did it.
+    with pytest.raises(ValueError, match=r"no version of .* has this archive: sha256:"):
+        fetch_bundle(published, f"{BUNDLE}@sha256:{digest}", tmp_path / "by_digest")
+    # Replaced after it was found.
+    monkeypatch.setattr(archives, "find_bundle", lambda *_: (BUNDLE, 1, digest))
+    with pytest.raises(ValueError, match="has another digest than"):
+        fetch_bundle(published, f"{BUNDLE}@sha256:{digest}", tmp_path / "by_digest")
+    assert not list((tmp_path / "by_digest").iterdir())
+
+
+@pytest.mark.parametrize("selector", ["sha256:", "sha256:" + "0" * 63, "sha256:" + "A" * 64])
+def test_half_a_digest_is_refused(published_once: Path, tmp_path: Path, selector: str) -> None:
+    with pytest.raises(ValueError, match="a digest is sha256: and 64 of"):
+        fetch_bundle(published_once, f"{BUNDLE}@{selector}", tmp_path)
 
 
 def test_an_artifact_is_no_bundle(published_once: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from neural_photo_editor.artifacts.archive import read_bundle
+from neural_photo_editor.artifacts.archive import archive_digest, read_bundle
 from neural_photo_editor.artifacts.load import load_artifact
 from neural_photo_editor.cli import main
 from tests.unit.artifacts.conftest import KINDS, export_tiny, publish_tiny_bundle
@@ -48,8 +48,9 @@ def test_show_prints_the_lineage_as_a_tree(
     spec, _ = read_bundle(registry, f"{BUNDLE}@1")
     config = load_artifact(registry / "denoiser/versions/1").spec.provenance.config_digest
     lines = _say(capsys, "show", f"{BUNDLE}@latest").splitlines()
-    assert lines[:10] == [
+    assert lines[:11] == [
         f"{BUNDLE}@1 (latest): bundle  {spec.digest}",
+        f"archive: sha256:{archive_digest(registry, BUNDLE, 1)}",
         "licenses: CC0-1.0",
         "defaults: dpmpp_2m, 10 steps, strength 0.37",
         f"├─ denoiser: denoiser@1  {spec.parts['denoiser'].digest}",
@@ -92,6 +93,8 @@ def test_pull_fetches_what_can_be_served(
 ) -> None:
     said = _say(capsys, "pull", f"{BUNDLE}@latest", "--to", str(tmp_path / "served"))
     assert said == f"{tmp_path / 'served' / 'neural_photo_editor.mar'}\n"
+    by_digest = f"{BUNDLE}@sha256:{archive_digest(registry, BUNDLE, 1)}"
+    assert _say(capsys, "pull", by_digest, "--to", str(tmp_path / "served")) == said
     archive = registry / BUNDLE / "versions/1/neural_photo_editor.mar"
     archive.write_bytes(archive.read_bytes()[:-1])
     error = _say(capsys, "pull", f"{BUNDLE}@latest", "--to", str(tmp_path / "other"), status=1)

@@ -29,7 +29,7 @@ from serve.supervisor import Supervisor
 
 _READY = """\
 ready: {url} (bundle {digest}); Ctrl-C stops it
-
+{editor}
 {key}  npe edit portrait.png --regions hair --color '#8a3ffc' -o edited.png{server}
   npe segment portrait.png --colorize -o regions.png{server}
   curl {header}-F photo=@portrait.png {url}/v1/upscale -o upscaled.png
@@ -155,12 +155,22 @@ def _ready_text(gateway: GatewayProcess, digest: str, key_file: Path | None, wor
     return _READY.format(
         url=gateway.url,
         digest=digest[:12],
+        editor=_editor_text(gateway.url, key_file) if settings.editor else "",
         key=key,
         header=header,
         server="" if settings.port == 8080 else f" --server {gateway.url}",
         grpc=f", gRPC on port {settings.grpc_port}" if settings.grpc_port is not None else "",
         workdir=workdir,
     )
+
+
+def _editor_text(url: str, key_file: Path | None) -> str:
+    address = f"\nthe editor: {url}/editor/"
+    if key_file is None:
+        return f"{address}\n"
+    if sys.stdout.isatty():
+        return f"{address}#key={key_file.read_text(encoding='ascii').strip()}\n"
+    return f"{address} (its key: {key_file})\n"  # Logs hold no keys.
 
 
 def _newest_archive(folder: Path) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from serve.gateway import editor
-from serve.gateway.editor import NUM_SAMPLES, read_files
+from serve.gateway.editor import SAMPLES, read_files
 from tests.unit.gateway.small_gateway import SmallGateway, small_gateway
 
 PAGE = "<!doctype html><title>a page</title>" + "<p>the same again</p>" * 100
@@ -186,14 +186,14 @@ def test_sample_portraits_are_drawn_once(folder: Path, monkeypatch: pytest.Monke
     draw = editor.generate_portrait
 
     def small(*, seed: int, index: int, resolution: int) -> object:
-        drawn.append(index)
+        drawn.append((seed, index))
         return draw(seed=seed, index=index, resolution=64)
 
     monkeypatch.setattr("serve.gateway.editor.generate_portrait", small)
     editor.sample_portrait.cache_clear()
 
     async def case(client: httpx.AsyncClient, _: SmallGateway) -> None:
-        last = f"/editor/samples/{NUM_SAMPLES - 1}.jpg"
+        last = f"/editor/samples/{len(SAMPLES) - 1}.jpg"
         replies = [await client.get(path) for path in ("/editor/samples/0.jpg", last, last)]
         assert len({reply.content for reply in replies}) == 2
         for reply in replies:
@@ -202,7 +202,7 @@ def test_sample_portraits_are_drawn_once(folder: Path, monkeypatch: pytest.Monke
 
     run(folder, case, monkeypatch)
     editor.sample_portrait.cache_clear()
-    assert drawn == [0, NUM_SAMPLES - 1]
+    assert drawn == [SAMPLES[0], SAMPLES[-1]]
 
 
 def test_the_editor_can_be_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

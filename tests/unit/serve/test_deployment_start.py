@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from serve.start import _follow_signals, _newest_archive, _parse, _settings, main
+from serve.development_key import ensure_development_key
+from serve.gateway_process import GatewayProcess
+from serve.start import (
+    _follow_signals,
+    _newest_archive,
+    _parse,
+    _ready_text,
+    _settings,
+    main,
+)
 
 
 def test_ports_follow_the_public_one(tmp_path: Path) -> None:
@@ -88,3 +97,25 @@ def test_what_nohup_started_stays_when_the_terminal_goes() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _follow_signals(threading.Event(), threading.Event())
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_editors_address_lets_those_in_who_read_it_on_a_terminal(
+    is_terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
+    key_file = ensure_development_key(tmp_path / "keys.json")
+    key = key_file.read_text().strip()
+    settings = _settings(_parse(["--port", "7000", "--workdir", str(tmp_path)]))
+    said = _ready_text(GatewayProcess(settings, workdir=tmp_path), "d" * 64, key_file, tmp_path)
+    assert "the editor: http://127.0.0.1:7000/editor/" in said
+    assert (f"/editor/#key={key}\n" in said, key in said) == (is_terminal, is_terminal)
+
+
+def test_without_keys_or_an_editor_the_address_is_bare_or_missing(tmp_path: Path) -> None:
+    settings = _settings(_parse(["--port", "7000", "--no-keys", "--workdir", str(tmp_path)]))
+    said = _ready_text(GatewayProcess(settings, workdir=tmp_path), "d" * 64, None, tmp_path)
+    assert "the editor: http://127.0.0.1:7000/editor/\n" in said
+    off = settings.model_copy(update={"editor": False})
+    said = _ready_text(GatewayProcess(off, workdir=tmp_path), "d" * 64, None, tmp_path)
+    assert "the editor" not in said

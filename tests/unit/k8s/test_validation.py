@@ -1,0 +1,83 @@
+"""Each way in which an object can be wrong by its schema is found."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from tests.unit.k8s.manifests import Manifest
+from tests.unit.k8s.validation import lost, schema_problems
+
+GOOD: list[Manifest] = [
+    {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "a"},
+        "spec": {"ports": [{"port": 80, "targetPort": "http"}]},
+    },
+    {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "a"},
+        "spec": {"groups": [{"name": "a", "rules": [{"alert": "A", "expr": "up", "for": "5m"}]}]},
+    },
+    {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": {"name": "a"},
+        "spec": {
+            "scaleTargetRef": {"name": "b"},
+            "triggers": [{"type": "prometheus", "metadata": {"threshold": "1"}}],
+        },
+    },
+]
+
+
+@pytest.mark.parametrize("manifest", GOOD, ids=lambda manifest: manifest["kind"])
+def test_a_good_object_passes(manifest: Manifest) -> None:
+    assert schema_problems(manifest) == []
+
+
+@pytest.mark.parametrize("manifest", GOOD, ids=lambda manifest: manifest["kind"])
+def test_an_unknown_field_and_an_unknown_version_are_found(manifest: Manifest) -> None:
+    bad = copy.deepcopy(manifest)
+    bad["spec"]["replicaCount"] = 1
+    assert schema_problems(bad)
+    assert schema_problems({**manifest, "apiVersion": "v99"})
+
+
+@pytest.mark.parametrize(
+    ("number", "path", "value"),
+    [
+        (0, ("spec", "ports", 0, "port"), "eighty"),
+        (0, ("spec", "ports", 0, "targetport"), 80),
+        (1, ("spec", "groups", 0, "rules", 0, "expr"), None),
+        (1, ("spec", "groups", 0, "rules", 0, "labls"), {}),
+        (2, ("spec", "triggers"), None),
+        (2, ("spec", "triggers", 0, "metadat"), {}),
+    ],
+)
+def test_a_wrong_field_is_found(number: int, path: tuple[Any, ...], value: Any) -> None:
+    bad = copy.deepcopy(GOOD[number])
+    parent: Any = bad
+    for step in path[:-1]:
+        parent = parent[step]
+    if value is None:
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = value
+    assert schema_problems(bad)
+
+
+def test_an_unknown_kind_is_a_problem_not_a_warning() -> None:
+    manifest = {"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a"}}
+    assert "no schema for Thing" in schema_problems(manifest)[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "understood"),
+    [({"a": 1, "b": 2}, {"a": 1}), ({"a": [1, 2]}, {"a": [1]}), ({"a": "1"}, {"a": 1})],
+)
+def test_what_a_model_does_not_give_back_is_found(written: Any, understood: Any) -> None:
+    assert lost(written, understood)
+    assert not lost(written, written)

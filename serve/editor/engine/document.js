@@ -155,6 +155,13 @@ export class EditorDocument extends EventTarget {
     // --- Edits ------------------------------------------------------------------------------------------------
     /** What to send, encoded away from the painting thread. @returns {Promise<Edit>} */
     async exportEdit() {}
+    /**
+     * Put an edit's marks and paint back, as of a recipe, in one step (undoable, label "import"): the reverse of
+     * exportEdit without its photo. Requested by the interface, for the import of recipes.
+     * @param {{mask: Blob|null, regions: string[], strokes: Blob|null, color: string|null, strengthMap: Blob|null}} edit
+     * @throws {EditorError} "broken-image", "wrong-size"
+     */
+    async importEdit(edit) {}
     /** Show an image over everything, say while the server denoises; it is not part of the history. @param {ImageBitmap} bitmap of any size, stretched over the photo */
     showPreview(bitmap) {}
     clearPreview() {}

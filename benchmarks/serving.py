@@ -4,13 +4,15 @@
     python benchmarks/serving.py [overhead] [throughput] [peers] [overload] [slow] [kills]
 
 Serves a bundle of drawn weights (serving_bundle.py: 128 px networks, an edit of a 512 px photo in
-20 steps) with TorchServe, whose worker has one thread, behind the gateway with its default settings
-but without keys. Clients are a process of their own. About ten minutes with everything on two
+20 steps) with TorchServe, whose worker computes as many edits at a time as there are cores, up to
+the four of a batch, with one thread each, behind the gateway with its default settings but without
+keys. Clients are a process of their own. About ten minutes with everything on two
 idle cores; figures of a machine that does other work mean little, and its load is in the report.
 
 overhead: one client; all but the networks' time, as a share of what the client waits.
 throughput: eight clients, beside batches of eight in the pipeline without a server, in turns.
-peers: the same pipeline behind LitServe and FastAPI, one thread each, in turns.
+peers: the same pipeline behind LitServe and FastAPI, an edit at a time on all cores, in turns; and
+    behind LitServe with batches and edits at a time as here.
 overload: ten times as many requests as can be answered. Control: TorchServe without the gateway.
 slow: 200 sockets that send a byte a second beside two good clients. Control: no time limits.
 kills: the worker killed under four clients. Control: a gateway that sends nothing twice.
@@ -94,7 +96,7 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="all when left out")
     parser.add_argument("--requests", type=int, default=30, help="of overhead")
-    parser.add_argument("--rounds", type=int, default=2, help="turns of throughput and peers")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of throughput and peers")
     parser.add_argument("--overload-s", type=float, default=120.0)
     parser.add_argument("--kills", type=int, default=10)
     args = parser.parse_args()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from neural_photo_editor.api.codec import encode_png
@@ -33,7 +34,7 @@ PHOTO_SEED = 3
 LESSONS = 120  # of the segmenter: seconds
 
 
-def make_bundle(folder: Path) -> Path:
+def make_bundle(folder: Path, *, edits_at_once: int) -> Path:
     """Write the bundle below a folder; returns its .mar."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -43,6 +44,9 @@ def make_bundle(folder: Path) -> Path:
     segmenter = _segmenter()
     upscaler = SRResNet(scale=4, width=32, num_blocks=4)
     with tempfile.TemporaryDirectory() as registry:
+        model_config = yaml.safe_load((SERVE / "model-config.yaml").read_text())
+        model_config["handler"] |= {"torch_threads": 1, "edits_at_once": edits_at_once}
+        (Path(registry) / "model-config.yaml").write_text(yaml.safe_dump(model_config))
         export = partial(
             export_artifact,
             config_yaml="{}\n",
@@ -66,7 +70,7 @@ def make_bundle(folder: Path) -> Path:
             upscaler="upscaler@latest",
             defaults=ServingDefaults(sampler="ddim", steps=STEPS),
             handler=SERVE / "handler.py",
-            model_config=SERVE / "model-config.yaml",
+            model_config=Path(registry) / "model-config.yaml",
             out_dir=folder,
         )
 

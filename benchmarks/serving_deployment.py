@@ -30,6 +30,8 @@ from serve.torchserve_process import TorchServeProcess
 
 HERE = Path(__file__).resolve().parent
 READY_S = 120.0
+CORES = os.cpu_count() or 1
+EDITS_AT_ONCE = min(4, CORES)  # of the four in a batch
 PLACES = 8  # requests that the gateway lets in for one worker: two batches of four
 
 Sample = dict[str, Any]
@@ -86,7 +88,7 @@ class Deployment:
 @contextlib.contextmanager
 def deployed(folder: Path) -> Iterator[Deployment]:
     """Make the bundle, and start TorchServe and a gateway in front of it."""
-    mar = make_bundle(folder / "store")
+    mar = make_bundle(folder / "store", edits_at_once=EDITS_AT_ONCE)
     with zipfile.ZipFile(mar) as archive:
         archive.extractall(folder / "bundle")
     bodies = write_bodies(folder, edit_request())
@@ -200,11 +202,11 @@ class OfflinePipeline:
 
     def __init__(self, bundle: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "serving_offline.py"), str(bundle)],
+            [sys.executable, str(HERE / "serving_offline.py"), str(bundle), str(EDITS_AT_ONCE)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=worker_environment(),
+            env=worker_environment(threads=1),
         )
 
     def __enter__(self) -> Self:
@@ -229,13 +231,13 @@ class OfflinePipeline:
         return float(seconds), float(cpu_s)
 
 
-def worker_environment() -> dict[str, str]:
-    """Return an environment in which peers compute under the conditions of our worker."""
+def worker_environment(*, threads: int) -> dict[str, str]:
+    """Return an environment in which others compute under the conditions of our worker."""
     return {
         "MALLOC_MMAP_THRESHOLD_": "33554432",
         "MALLOC_TRIM_THRESHOLD_": "2000000000",
         **os.environ,
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(threads),
     }
 
 

@@ -1,13 +1,12 @@
 """The edit pipeline without a server: reads sizes of batches, prints seconds and CPU seconds.
 
-echo 8 | python benchmarks/serving_offline.py BUNDLE_FOLDER
+echo 8 | OMP_NUM_THREADS=1 python benchmarks/serving_offline.py BUNDLE_FOLDER EDITS_AT_ONCE
 """
 
 import sys
 import time
 from pathlib import Path
 
-import torch
 from serving_bundle import edit_request
 
 from neural_photo_editor.api.errors import RequestError
@@ -15,8 +14,7 @@ from neural_photo_editor.editing.pipeline import EditPipeline
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    pipeline = EditPipeline.from_bundle(Path(sys.argv[1]))
+    pipeline = EditPipeline.from_bundle(Path(sys.argv[1]), edits_at_once=int(sys.argv[2]))
     request = edit_request()
     pipeline.run([request])
     for line in sys.stdin:

@@ -1,8 +1,9 @@
 """The same pipeline behind other servers, as their documentation shows.
 
-    PYTHONPATH=outputs/peers python benchmarks/serving_peers.py NAME BUNDLE_FOLDER PORT
+    PYTHONPATH=outputs/peers python benchmarks/serving_peers.py NAME BUNDLE PORT EDITS_AT_ONCE
 
-Each takes the JSON document of an edit at POST /predict and answers with the JSON result.
+Each takes the JSON document of an edit at POST /predict and answers with the JSON result. An edit
+has OMP_NUM_THREADS threads.
 """
 
 import os
@@ -12,7 +13,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import torch
 import uvicorn
 from fastapi import FastAPI, Response
 from litserve import LitAPI, LitServer
@@ -22,7 +22,7 @@ from neural_photo_editor.api.errors import RequestError
 from neural_photo_editor.api.schema import Request
 from neural_photo_editor.editing.pipeline import EditPipeline
 
-FASTAPI, LITSERVE, LITSERVE_BATCHED = "FastAPI with a lock", "LitServe", "LitServe, batches of 4"
+FASTAPI, LITSERVE, LITSERVE_BATCHED = "FastAPI with a lock", "LitServe", "LitServe, our batches"
 BATCH_TIMEOUT_S = 0.005  # the worker's own maxBatchDelay
 
 
@@ -64,8 +64,11 @@ class Editor(LitAPI):  # type: ignore[misc]
     """LitServe starts its worker with a copy of this; the bundle is named in the environment."""
 
     def setup(self, device: str) -> None:
-        torch.set_num_threads(1)
-        self.pipeline = EditPipeline.from_bundle(Path(os.environ["BUNDLE"]), device=device)
+        self.pipeline = EditPipeline.from_bundle(
+            Path(os.environ["BUNDLE"]),
+            device=device,
+            edits_at_once=int(os.environ["EDITS_AT_ONCE"]),
+        )
 
     def decode_request(self, request: dict[str, Any]) -> Request:
         return parse(request)
@@ -93,8 +96,8 @@ def serve_litserve(bundle: Path, port: int, *, max_batch_size: int) -> None:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     name, bundle, port = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    os.environ["EDITS_AT_ONCE"] = sys.argv[4]
     if name == FASTAPI:
         serve_fastapi(bundle, port)
     else:

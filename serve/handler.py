@@ -66,6 +66,7 @@ class NeuralPhotoEditorHandler:
             device=device,
             acceleration=options.acceleration,
             max_batch_pixels=options.max_batch_pixels,
+            edits_at_once=options.edits_at_once,
         )
         if (key := SigningKey.from_environment()) is not None:
             precision = options.acceleration.precision

@@ -108,7 +108,7 @@ def run_batched_stage(
     jobs = [job for job in jobs if job.error is None and still_wanted(job)]
     if not jobs:
         return
-    start, network_start = time.perf_counter(), networks.total() if networks else 0.0
+    start, network_start = time.perf_counter(), networks.in_this_thread() if networks else 0.0
     error: RequestError | None = None
     try:
         stage(jobs)
@@ -120,7 +120,7 @@ def run_batched_stage(
         # The sender gets no internals; the log gets everything.
         logger.exception("stage %s failed for %d request(s)", name, len(jobs))
         error = internal_error()
-    network_ms = (networks.total() - network_start) * 1000.0 if networks else 0.0
+    network_ms = (networks.in_this_thread() - network_start) * 1000.0 if networks else 0.0
     elapsed_ms = round((time.perf_counter() - start) * 1000.0, 3)
     for job in jobs:
         # One that was given up on the way has its own.

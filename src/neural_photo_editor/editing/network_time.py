@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from threading import Lock, local
 
 import torch
 from torch import nn
@@ -10,7 +11,8 @@ from torch import nn
 class NetworkTime:
     """Adds up the time of every call of some networks, in whatever code the calls are made.
 
-    On a GPU, where a call only enqueues work, the time is the GPU's own.
+    On a CPU several threads may call them. On a GPU, where a call only enqueues work, the time is
+    the GPU's own, and one thread makes all calls.
 
     Args:
         networks: by name.
@@ -20,6 +22,8 @@ class NetworkTime:
     def __init__(self, networks: Mapping[str, nn.Module], device: torch.device) -> None:
         self._device = device
         self._seconds = dict.fromkeys(networks, 0.0)
+        self._lock = Lock()
+        self._thread = local()
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
         for name, network in networks.items():
             self._watch(name, network)
@@ -29,30 +33,33 @@ class NetworkTime:
         if self._events:
             torch.cuda.synchronize(self._device)
         for name, start, end in self._events:
-            self._seconds[name] += start.elapsed_time(end) / 1000.0
+            self._add(name, start.elapsed_time(end) / 1000.0)
         self._events.clear()
-        return dict(self._seconds)
+        with self._lock:
+            return dict(self._seconds)
 
-    def total(self) -> float:
-        """Return the time of all networks together, in seconds."""
-        return sum(self.seconds().values())
+    def in_this_thread(self) -> float:
+        """Return the time of all networks together in calls of this thread, in seconds."""
+        self.seconds()
+        return float(getattr(self._thread, "seconds", 0.0))
+
+    def _add(self, name: str, seconds: float) -> None:
+        self._thread.seconds = getattr(self._thread, "seconds", 0.0) + seconds
+        with self._lock:
+            self._seconds[name] += seconds
 
     def _watch(self, name: str, network: nn.Module) -> None:
         on_gpu = self._device.type == "cuda"
-        started: list[float] = []
-        begun: list[torch.cuda.Event] = []
+        begun = local()
 
         def before(*_: object) -> None:
-            if on_gpu:
-                begun[:] = [_now_on(self._device)]
-            else:
-                started[:] = [time.perf_counter()]
+            begun.at = _now_on(self._device) if on_gpu else time.perf_counter()
 
         def after(*_: object) -> None:
             if on_gpu:
-                self._events.append((name, begun[0], _now_on(self._device)))
+                self._events.append((name, begun.at, _now_on(self._device)))
             else:
-                self._seconds[name] += time.perf_counter() - started[0]
+                self._add(name, time.perf_counter() - begun.at)
 
         network.register_forward_pre_hook(before)
         network.register_forward_hook(after)

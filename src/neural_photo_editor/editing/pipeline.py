@@ -90,6 +90,8 @@ class EditPipeline:
         device: where the networks run.
         max_batch_pixels: requests whose photos and results have more pixels together are worked
             on in several groups, one after the other.
+        edits_at_once: requests of a group that are worked on at a time, each in a thread of its
+            own; only on a CPU, whose networks take images one by one. A GPU takes all together.
         licenses: of what the networks learned from.
         sign_receipts: see :mod:`editing.receipts`; without it requests for receipts are refused.
     """
@@ -109,6 +111,7 @@ class EditPipeline:
         upscaling_context: int = 40,
         device: torch.device | str = "cpu",
         max_batch_pixels: int = MAX_BATCH_PIXELS,
+        edits_at_once: int = 1,
         licenses: Sequence[str] = (),
         sign_receipts: SignReceipts | None = None,
     ) -> None:
@@ -117,6 +120,11 @@ class EditPipeline:
                 f"feather_px is {defaults.feather_px}; choose defaults with 0 to {MAX_FEATHER_PX}"
             )
         self.device = torch.device(device)
+        if edits_at_once > 1 and self.device.type != "cpu":
+            raise ValueError(
+                f"edits_at_once is {edits_at_once}, and the device {device} computes the edits of "
+                "a batch together: set edits_at_once to 1"
+            )
         self.denoiser = denoiser.to(self.device).eval()
         self.segmenter = segmenter.to(self.device).eval()
         self.upscaler = upscaler.to(self.device).eval()
@@ -144,6 +152,8 @@ class EditPipeline:
         self.limits = ImageLimits(max_bytes=defaults.max_bytes, max_pixels=defaults.max_pixels)
         # For what is no network's work; most of it lets other threads run.
         self._threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="photos")
+        self._edits = ThreadPoolExecutor(edits_at_once, thread_name_prefix="edits")
+        self.edits_at_once = edits_at_once
 
     @classmethod
     def from_bundle(
@@ -153,6 +163,7 @@ class EditPipeline:
         device: torch.device | str = "cpu",
         acceleration: Acceleration | None = None,
         max_batch_pixels: int = MAX_BATCH_PIXELS,
+        edits_at_once: int = 1,
     ) -> "EditPipeline":
         """Load the three networks of an unpacked bundle.
 
@@ -160,7 +171,7 @@ class EditPipeline:
             folder: the bundle.
             device: where the networks are to run.
             acceleration: what to do about speed; left out, what suits the device.
-            max_batch_pixels: see the class.
+            max_batch_pixels, edits_at_once: see the class.
 
         Raises:
             ValueError: the bundle is damaged, or the device cannot do what was asked for.
@@ -185,6 +196,7 @@ class EditPipeline:
             upscaling_context=context_of(upscaler),
             device=device,
             max_batch_pixels=max_batch_pixels,
+            edits_at_once=edits_at_once,
             licenses=bundle.spec.licenses,
         )
 
@@ -203,7 +215,8 @@ class EditPipeline:
         Args:
             requests: any number of each kind.
             on_progress: told of every step of every edit, by the request's position; returning
-                False cancels that edit, which is then answered with a RequestError.
+                False cancels that edit, which is then answered with a RequestError. It and
+                ``check`` are called by several threads where ``edits_at_once`` is above 1.
             check: asked before every stage of every request, after every step of an edit and
                 before every tile that is upscaled; raising a RequestError gives that request up.
         """
@@ -214,7 +227,10 @@ class EditPipeline:
             if check is not None:
                 for job in jobs:
                     job.check = partial(check, job.position)
-            answers += self._run_group(jobs, on_progress)
+            parts = [[job] for job in jobs] if self.edits_at_once > 1 else [jobs]
+            run = partial(self._run_together, on_progress=on_progress)
+            for part in self._edits.map(run, parts) if len(parts) > 1 else map(run, parts):
+                answers += part
         return answers
 
     def planned_steps(self, request: Request) -> int:
@@ -227,7 +243,7 @@ class EditPipeline:
             return 0
         return sum(len(plan_steps(plan, self.schedule)) for plan in plans)
 
-    def _run_group(
+    def _run_together(
         self, jobs: Sequence[Job], on_progress: OnProgress | None
     ) -> list[Result | RequestError]:
         segments, edits, upscales = (

@@ -18,6 +18,7 @@ class HandlerOptions(BaseModel):
 
     Attributes:
         torch_threads: threads of a CPU's kernels, unless OMP_NUM_THREADS is set.
+        edits_at_once: edits of a batch that a CPU computes at a time, each with so many threads.
         control_port: where the control server listens, unless NPE_CONTROL_PORT is set; without
             either there is none.
         max_batch_pixels: of photos and results that are worked on at a time.
@@ -27,6 +28,7 @@ class HandlerOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     torch_threads: int = Field(default=1, ge=1)
+    edits_at_once: int = Field(default=1, ge=1)
     control_port: int | None = Port
     max_batch_pixels: int = Field(default=MAX_BATCH_PIXELS, ge=1)
     precision: Precision = "auto"

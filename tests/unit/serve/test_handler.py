@@ -166,6 +166,7 @@ def test_initialize_loads_the_bundle_and_warms_up(monkeypatch: pytest.MonkeyPatc
             "device": "cpu",
             "acceleration": Acceleration(precision="float32"),
             "max_batch_pixels": 1000,
+            "edits_at_once": 1,
         }
     ]
     assert len(pipeline.batches[0]) == 3

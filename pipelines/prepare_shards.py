@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.utils import instantiate
@@ -11,6 +12,7 @@ from omegaconf import DictConfig
 from neural_photo_editor.common.log import configure_logging, get_logger
 from neural_photo_editor.data.contact_sheet import write_contact_sheet
 from neural_photo_editor.data.shard_manifest import ShardManifest
+from neural_photo_editor.data.shard_parts import write_part
 from neural_photo_editor.data.shard_pool import WorkerKilledError
 from neural_photo_editor.data.shard_writer import write_shards
 from neural_photo_editor.data.storage import ShardStorage
@@ -20,21 +22,31 @@ _log = get_logger(__name__)
 SHEET_NAME = "contact_sheet.png"
 
 
-def prepare_shards(cfg: DictConfig) -> ShardManifest:
-    """Write the source's shards, their manifest and a contact sheet to ``cfg.out_dir``."""
+def prepare_shards(cfg: DictConfig) -> ShardManifest | None:
+    """Write the source's shards, their manifest and a contact sheet to ``cfg.out_dir``.
+
+    None: this was one of several parts, and not the last one.
+    """
     storage = ShardStorage(cfg.out_dir)
-    manifest = write_shards(
-        instantiate(cfg.source),
-        out_dir=cfg.out_dir,
-        name=cfg.name or Path(storage.root).resolve().name,
-        samples_per_shard=cfg.samples_per_shard,
-        val_fraction=cfg.val_fraction,
-        image_format=cfg.image_format,
-        jpeg_quality=cfg.jpeg_quality,
-        num_workers=cfg.num_workers or len(os.sched_getaffinity(0)),
-        overwrite=cfg.overwrite,
-        resume=cfg.resume,
-    )
+    settings: dict[str, Any] = {
+        "out_dir": cfg.out_dir,
+        "name": cfg.name or Path(storage.root).resolve().name,
+        "samples_per_shard": cfg.samples_per_shard,
+        "val_fraction": cfg.val_fraction,
+        "image_format": cfg.image_format,
+        "jpeg_quality": cfg.jpeg_quality,
+        "num_workers": cfg.num_workers or len(os.sched_getaffinity(0)),
+    }
+    source = instantiate(cfg.source)
+    manifest: ShardManifest | None
+    if (cfg.part, cfg.parts) == (0, 1):
+        manifest = write_shards(source, overwrite=cfg.overwrite, resume=cfg.resume, **settings)
+    elif cfg.overwrite or not cfg.resume:
+        raise ValueError("with parts, no data set is replaced: empty out_dir or choose another")
+    else:
+        manifest = write_part(source, part=cfg.part, parts=cfg.parts, **settings)
+    if manifest is None:
+        return None
     with tempfile.TemporaryDirectory() as folder:
         sheet = write_contact_sheet(cfg.out_dir, path=Path(folder) / SHEET_NAME)
         storage.write(SHEET_NAME, sheet)

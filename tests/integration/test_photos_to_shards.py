@@ -106,6 +106,22 @@ def test_the_command_writes_the_shards_and_nothing_else(tmp_path: Path) -> None:
     assert "Traceback" not in second.stderr
 
 
+def test_parts_of_a_preparation_make_the_data_set_of_one(tmp_path: Path) -> None:
+    shared = ["source=synthetic", "source.count=9", "source.resolution=32", "name=portraits"]
+    shared += ["samples_per_shard=2", "num_workers=1"]
+    prepare_shards(_config(*shared, f"out_dir={tmp_path}/whole"))
+    settings = [*shared, f"out_dir={tmp_path}/parts", "parts=3"]
+    assert prepare_shards(_config(*settings, "part=2")) is None
+    assert prepare_shards(_config(*settings, "part=0")) is None
+    assert not (tmp_path / "parts" / "contact_sheet.png").exists()
+    manifest = prepare_shards(_config(*settings, "part=1"))
+    assert manifest == verify(tmp_path / "parts")
+    assert _content(tmp_path / "parts") == _content(tmp_path / "whole")
+    for wrong in ("part=3", "overwrite=true", "resume=false"):
+        with pytest.raises(ValueError, match=r"part must be 0 to 2|no data set is replaced"):
+            prepare_shards(_config(*settings, wrong))
+
+
 def _start(out_dir: Path, *, start_new_session: bool = False) -> subprocess.Popen[str]:
     """Start a preparation of 240 portraits in 60 shards by two workers."""
     command = [sys.executable, str(ROOT / "pipelines" / "prepare_shards.py"), f"out_dir={out_dir}"]

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+import secrets
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ class ShardFileWriter:
             OSError: the tar could not be stored.
         """
         with _scratch_folder(self.storage) as folder:
-            tar = folder / f"{plan.file}.tmp"
+            tar = folder / _temporary(plan.file)
             record = self._write_tar(tar, plan)
             if record.info is None:
                 tar.unlink()
@@ -137,9 +138,14 @@ def encode_photo(
 def store_bytes(storage: ShardStorage, name: str, content: bytes) -> None:
     """Store a small file; readers see the old content or the new one, whole."""
     with _scratch_folder(storage) as folder:
-        path = folder / f"{name}.tmp"
+        path = folder / _temporary(name)
         path.write_bytes(content)
         _store(storage, name, path)
+
+
+def _temporary(name: str) -> str:
+    """Return a file's name while it grows: no other process, on any machine, writes there."""
+    return f"{name}.{secrets.token_hex(4)}.tmp"
 
 
 @contextmanager

@@ -11,14 +11,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neural_photo_editor.common.fingerprint import canonical_json, sha256_bytes, sha256_json
-from neural_photo_editor.data.shard_manifest import SHARD_NAME, FileNote, ShardInfo
+from neural_photo_editor.data.shard_manifest import FileNote, ShardInfo
 from neural_photo_editor.data.shard_plan import PlannedShard
 from neural_photo_editor.data.sources import SampleSource
 from neural_photo_editor.data.storage import ShardStorage
 
 _SUFFIX = ".done.json"
+# What is being written has a name of its own in each process, see `shard_file`.
 _LEFTOVER = re.compile(
-    rf"({SHARD_NAME.pattern}|(train|val|test)-\d{{6}}{re.escape(_SUFFIX)})(\.tmp)?"
+    rf"(?P<shard>(train|val|test)-\d{{6}})(\.tar|{re.escape(_SUFFIX)})(\.([0-9a-f]+\.)?tmp)?"
 )
 
 
@@ -55,11 +56,18 @@ def journal_name(shard_file: str) -> str:
 
 
 def find_finished(
-    storage: ShardStorage, plans: list[PlannedShard], *, fingerprint: str
+    storage: ShardStorage,
+    plans: list[PlannedShard],
+    *,
+    fingerprint: str,
+    with_empty: bool = False,
 ) -> dict[str, FinishedShard]:
     """Return by file name the planned shards that an earlier, stopped preparation finished.
 
     Only records of the same fingerprint count, and only while their tar has its size.
+
+    Args:
+        with_empty: shards of which every sample was skipped count as well.
     """
     names = set(storage.names())
     finished = {}
@@ -70,20 +78,40 @@ def find_finished(
             record = FinishedShard.model_validate_json(storage.read(journal_name(plan.file)))
         except ValidationError:
             continue  # Cut off when its writer was stopped, or of another version.
+        except FileNotFoundError:
+            continue  # Another process has just written the manifest.
         if record.fingerprint != fingerprint or record.file != plan.file:
             continue
-        if record.info is None or plan.file not in names:
+        if record.info is None:
+            if with_empty:
+                finished[plan.file] = record
             continue
-        if storage.size(plan.file) != record.info.bytes:
+        if plan.file not in names or storage.size(plan.file) != record.info.bytes:
             continue
         finished[plan.file] = record
     return finished
 
 
-def remove_leftovers(storage: ShardStorage, *, keep: Mapping[str, FinishedShard]) -> int:
-    """Delete the shards and records in the storage but for those to keep; return how many."""
+def remove_leftovers(
+    storage: ShardStorage,
+    *,
+    keep: Mapping[str, FinishedShard],
+    among: list[PlannedShard] | None = None,
+) -> int:
+    """Delete the shards and records in the storage but for those to keep; return how many.
+
+    Args:
+        among: what belongs to other shards than these stays, too; None stands for all.
+    """
     kept = {name for file in keep for name in (file, journal_name(file))}
-    leftovers = [name for name in storage.names() if _LEFTOVER.fullmatch(name) and name not in kept]
+    ours = None if among is None else {plan.file.removesuffix(".tar") for plan in among}
+    leftovers = [
+        name
+        for name in storage.names()
+        if (match := _LEFTOVER.fullmatch(name))
+        and name not in kept
+        and (ours is None or match["shard"] in ours)
+    ]
     for name in leftovers:
         storage.remove(name)
     return len(leftovers)

@@ -4,23 +4,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from neural_photo_editor.common.log import get_logger
-from neural_photo_editor.data.near_duplicates import find_near_duplicates
-from neural_photo_editor.data.shard_file import ShardFileWriter, store_bytes
+from neural_photo_editor.data.shard_collection import write_manifest
+from neural_photo_editor.data.shard_file import ShardFileWriter
 from neural_photo_editor.data.shard_journal import (
     FinishedShard,
     find_finished,
     fingerprint_preparation,
-    remove_journals,
     remove_leftovers,
 )
 from neural_photo_editor.data.shard_manifest import MANIFEST_NAME, ImageFormat, ShardManifest
 from neural_photo_editor.data.shard_plan import PlannedShard, plan_shards
 from neural_photo_editor.data.shard_pool import write_all
 from neural_photo_editor.data.shard_progress import ShardProgress
-from neural_photo_editor.data.shard_summary import log_summary
 from neural_photo_editor.data.sources import SampleSource
 from neural_photo_editor.data.storage import ShardStorage
 
@@ -64,7 +60,7 @@ def write_shards(
         WorkerKilledError: a worker process was killed.
     """
     storage = ShardStorage(out_dir)
-    _check_arguments(
+    check_arguments(
         source, storage, samples_per_shard, val_fraction, image_format, jpeg_quality, num_workers
     )
     replaced = storage.exists(MANIFEST_NAME)
@@ -85,21 +81,17 @@ def write_shards(
     remove_leftovers(storage, keep=finished)
 
     writer = ShardFileWriter(source, storage, image_format, jpeg_quality, fingerprint)
-    finished |= _write_missing(writer, plans, finished, num_workers=num_workers)
-    manifest = _manifest(
+    finished |= write_missing(writer, plans, finished, num_workers=num_workers)
+    return write_manifest(
+        storage,
         [finished[plan.file] for plan in plans],
         name=name,
-        resolution=source.resolution,
-        crop=source.crop,
+        source=source,
         image_format=image_format,
     )
-    store_bytes(storage, MANIFEST_NAME, manifest.to_bytes())
-    remove_journals(storage)
-    _log.info("%s:\n%s", storage, log_summary(manifest))
-    return manifest
 
 
-def _check_arguments(
+def check_arguments(
     source: SampleSource,
     storage: ShardStorage,
     samples_per_shard: int,
@@ -122,7 +114,7 @@ def _check_arguments(
         raise ValueError(f"{storage} is this process's own: set num_workers=1")
 
 
-def _write_missing(
+def write_missing(
     writer: ShardFileWriter,
     plans: list[PlannedShard],
     finished: dict[str, FinishedShard],
@@ -145,49 +137,3 @@ def _write_missing(
             written[plan.file] = record
             progress.add(record, num_samples=len(plan.indices))
     return written
-
-
-def _manifest(
-    records: list[FinishedShard],
-    *,
-    name: str,
-    resolution: int | None,
-    crop: str,
-    image_format: ImageFormat,
-) -> ShardManifest:
-    """Put the shards' records, in the plan's order, together."""
-    skipped = tuple(file for record in records for file in record.skipped)
-    shards = tuple(record.info for record in records if record.info is not None)
-    if not shards:
-        raise ValueError(
-            f"none of the {len(skipped)} files is usable; {skipped[0].file}: {skipped[0].reason}"
-        )
-    return ShardManifest(
-        name=name,
-        resolution=resolution,
-        image_format=image_format,
-        licenses=tuple(sorted({license for record in records for license in record.licenses})),
-        crop=crop,
-        skipped=skipped,
-        notes=tuple(file for record in records for file in record.notes),
-        near_duplicates=_near_duplicates(records),
-        shards=shards,
-    )
-
-
-def _near_duplicates(records: list[FinishedShard]) -> tuple[tuple[str, ...], ...]:
-    """Return groups of keys whose photos look the same, and log how many there are."""
-    written = [record.info for record in records if record.info is not None]
-    keys = [key for info in written for key in info.keys]
-    splits = [info.split for info in written for _ in info.keys]
-    hashes = bytes.fromhex("".join(value for record in records for value in record.hashes))
-    groups = find_near_duplicates(np.frombuffer(hashes, dtype=">u8").reshape(len(keys), -1))
-    if groups:
-        mixed = [group for group in groups if len({splits[position] for position in group}) > 1]
-        _log.warning(
-            "%d samples look like another one (groups: %d, of them across splits: %d); they are "
-            "kept and listed in the manifest, for example %s",
-            sum(map(len, groups)), len(groups), len(mixed),
-            ", ".join(keys[position] for position in (mixed or groups)[0][:4]),
-        )  # fmt: skip
-    return tuple(tuple(keys[position] for position in group) for group in groups)

@@ -2,6 +2,7 @@
 
     pip install --no-deps --target outputs/peers -r benchmarks/peers.txt
     OMP_NUM_THREADS=1 python benchmarks/training_step.py [TASK...] [--repeats 5]    # 8 minutes
+    python benchmarks/training_step.py --device cuda --batch-size 40 [--compile]
 
 A step is the same for all: forward pass, loss in float32, backward pass, clipping of the norm of
 the gradient, AdamW, and the average of the weights; images, noise and targets are ready. Each
@@ -188,11 +189,13 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)}; all")
     parser.add_argument("--repeats", type=int, default=5, help="steps whose median is taken")
     parser.add_argument("--small", action="store_true", help="half the side and half the images")
+    parser.add_argument("--batch-size", type=int, help="images in a step; on an H200 40")
     parser.add_argument("--device", choices=MATRIX_SIDE, default="cpu")
     parser.add_argument("--compile", action="store_true", help="torch.compile in the best settings")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "outputs" / "benchmarks")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("high")  # As pipelines/train.py does; on a GPU that is TF32.
     find_peers()  # After diffusers was imported, which would take the transformers of another peer.
     print(f"{'task':<10} {'network':<28}{'':<8}{'GFLOP':>8}{'s':>8}{'time':>8}{'peak':>7}  setting")
     tasks = {name: TASKS[name] for name in arguments.tasks or TASKS}
@@ -200,6 +203,10 @@ def main() -> None:
         tasks = {
             name: replace(task, side=task.side // 2, batch_size=task.batch_size // 2)
             for name, task in tasks.items()
+        }
+    if arguments.batch_size is not None:
+        tasks = {
+            name: replace(task, batch_size=arguments.batch_size) for name, task in tasks.items()
         }
     rows = [
         row

@@ -6,6 +6,7 @@ import logging
 import random
 
 from neural_photo_editor.api.errors import RequestError
+from serve.gateway.addresses import AddressBook, Resolve, addresses_of
 from serve.gateway.backends import Backend, BackendState
 from serve.gateway.metrics import GatewayMetrics
 from serve.gateway.routes import BackendRoute, Channel, Routes, RoutesFile
@@ -25,16 +26,24 @@ class BackendPool:
 
     Args:
         token: for the control servers' /jobs, or None.
+        resolve: looks up hosts whose every address is a backend.
     """
 
     def __init__(
-        self, settings: GatewaySettings, metrics: GatewayMetrics, *, token: str | None = None
+        self,
+        settings: GatewaySettings,
+        metrics: GatewayMetrics,
+        *,
+        token: str | None = None,
+        resolve: Resolve = addresses_of,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._token = token
         self._file = RoutesFile(settings.routes_file)
-        self._routes = Routes()
+        self._addresses = AddressBook(resolve)
+        self._in_file = Routes()
+        self._routes = Routes()  # with a backend for each address
         self._backends: list[Backend] = []
         self._leaving: list[Backend] = []
         self._changed = asyncio.Event()
@@ -43,7 +52,7 @@ class BackendPool:
         metrics.watch_backends(self.states)
 
     async def __aenter__(self) -> "BackendPool":
-        self._read_routes()
+        await self._read_routes()
         self._watcher = asyncio.create_task(self._watch_routes(), name="watch routes")
         return self
 
@@ -131,14 +140,16 @@ class BackendPool:
         while True:
             await asyncio.sleep(self._settings.routes_poll_s)
             try:
-                self._read_routes()
+                await self._read_routes()
             except Exception:
                 # Whatever it was, the next change of the file must be seen.
                 logger.exception("the routes could not be read")
 
-    def _read_routes(self) -> None:
-        routes = self._file.changed()
-        if routes is not None:
+    async def _read_routes(self) -> None:
+        changed = self._file.changed()
+        self._in_file = changed or self._in_file
+        routes = await self._addresses.expand(self._in_file)
+        if changed is not None or routes != self._routes:
             self._apply(routes)
 
     def _apply(self, routes: Routes) -> None:

@@ -2,10 +2,17 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import httpx
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +37,24 @@ class _Model(BaseModel):
 
 
 class BackendRoute(_Model):
-    """One TorchServe and the control server of its worker; equal routes are the same backend."""
+    """One TorchServe and the control server of its worker; equal routes are the same backend.
+
+    With ``each_address`` it is one for every address of the host, looked up again and again.
+    """
 
     url: Url
     control_url: Url
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "neural_photo_editor"
+    each_address: bool = False
+
+    @model_validator(mode="after")
+    def _has_one_host(self) -> Self:
+        urls = httpx.URL(self.url), httpx.URL(self.control_url)
+        # A certificate would be the host's, not its addresses'.
+        plain = all(url.scheme == "http" for url in urls)
+        if self.each_address and not (plain and urls[0].host == urls[1].host):
+            raise ValueError("each_address needs http and the same host in url and control_url")
+        return self
 
 
 class Canary(_Model):

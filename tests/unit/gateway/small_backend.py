@@ -62,7 +62,13 @@ class SmallBackend:
         events: lines that /jobs/ID/events tells of any job.
     """
 
-    def __init__(self, digest: str = "a" * 64, *, max_batch: int = 4) -> None:
+    def __init__(
+        self,
+        digest: str = "a" * 64,
+        *,
+        max_batch: int = 4,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
         self.digest = digest
         self.max_batch = max_batch
         self.ready = True
@@ -75,9 +81,10 @@ class SmallBackend:
         self.arrived, self.release, self.was_canceled = Event(), Event(), Event()
         self.unheld = "answer"
         self.events: list[dict[str, Any]] = []
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(address, _handler(self))
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.port = self._server.server_address[1]
+        self.url = f"http://{address[0]}:{self.port}"
 
     def __enter__(self) -> "SmallBackend":
         Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()

@@ -13,6 +13,7 @@ import numpy as np
 
 from neural_photo_editor.api.codec import encode_png
 from serve.gateway.access import Authenticator, Limiter
+from serve.gateway.addresses import Resolve, addresses_of
 from serve.gateway.app import create_app
 from serve.gateway.internal import create_internal_app
 from serve.gateway.metrics import GatewayMetrics
@@ -74,6 +75,7 @@ async def small_gateway(
     tracing: Tracing | None = None,
     listen: bool = False,
     send_buffer: int | None = None,
+    resolve: Resolve = addresses_of,
     **options: Any,
 ) -> AsyncIterator[SmallGateway]:
     """Start a gateway whose backends have been found ready.
@@ -86,7 +88,7 @@ async def small_gateway(
     settings = GatewaySettings(**{**QUICK, "routes_file": routes_file, **options})
     metrics = GatewayMetrics()
     async with (
-        BackendPool(settings, metrics) as pool,
+        BackendPool(settings, metrics, resolve=resolve) as pool,
         EditService(settings, pool, metrics, keys=keys, limits=limits, tracing=tracing) as service,
         httpx.AsyncClient(
             transport=httpx.ASGITransport(create_internal_app(pool, metrics)), base_url="http://in"

@@ -147,14 +147,17 @@ def _log_split(split: BatchSplit, cfg: DictConfig) -> None:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of this checkout, with "-dirty" after changes; None outside one."""
+    """Return the commit of this checkout, with "-dirty" after changes, or the one that an image
+    was built of, NPE_GIT_COMMIT; None where neither is known.
+    """
+    built_of = os.environ.get("NPE_GIT_COMMIT") or None
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     folder = Path(__file__).resolve().parent
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     except OSError:  # git is not installed
-        return None
-    return done.stdout.strip() or None
+        return built_of
+    return done.stdout.strip() or built_of
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")

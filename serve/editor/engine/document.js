@@ -8,27 +8,20 @@
  *     const doc = new EditorDocument(await openPhoto(file))
  *     doc.attach(canvas)
  *
- * Layers, bottom to top: photo (the base of the next edit), result, paint, mask, region overlay, preview.
- * A preview and a visible result hide paint and mask, which they have taken up.
+ * Layers, bottom to top: photo (the base of the next edit), paint and mask or what was made of them (a visible
+ * result, a preview), region overlay.
  *
  * Events (EventTarget; `event.detail` in braces):
  *   "change"     anything an interface may show has changed (tool, brush, layers, compare, preview, work)
  *   "history"    a step was made, undone or redone {label}
  *   "selection"  the selected regions changed {regions: string[]}
- *   "hover"      the pointer is over another region {region: string|null, x, y} (x, y: CSS pixels in the canvas)
+ *   "hover"      the pointer moves over regions, with the tool "region" or the overlay on, or leaves them
+ *                {region: string|null, x, y} (x, y: CSS pixels in the canvas)
  *   "view"       zoomed, panned or resized {scale, fitted} (scale: device pixels per photo pixel)
  *   "color"      the eyedropper took a color {color}
  *   "stroke"     a stroke begins or ends {active}
  *   "frame"      a frame with new input was drawn {input} (timestamp of its oldest input event, ms)
  *   "trouble"    something in the background failed {error: EditorError}, say an image that cannot be decoded
- *
- * @typedef {object} OpenedPhoto
- * @property {Blob} bytes      the file's own bytes, copied at once: a file that changes later does no harm
- * @property {"image/jpeg"|"image/png"|"image/webp"} type   by its content, not by its name
- * @property {string} name     file name as given; text from outside
- * @property {number} width    of the upright photo
- * @property {number} height
- * @property {ImageBitmap} bitmap   upright (EXIF)
  *
  * @typedef {"brush"|"erase"|"mask"|"unmask"|"eyedropper"|"pan"|"region"} Tool
  *   erase: back to the photo: takes away paint, mask and strength. mask, unmask: mark what may change;
@@ -58,145 +51,518 @@
  *
  * @typedef {object} ResultMetadata  the server's metadata, kept as given; `exact === false` (JPEG) keeps a
  *                               result from becoming a base, for its other pixels are not the upload's
- *
- * @typedef {object} DocumentImage
- * @property {Blob} blob         the bytes as they came
- * @property {string} type       media type
- * @property {ResultMetadata|null} metadata   null for the upload
  */
 
-/**
- * A problem that an interface puts into words.
- *
- * code: "not-an-image" {}, "unsupported-type" {found}, "too-many-bytes" {bytes, limit},
- * "too-many-pixels" {width, height, limit}, "too-small" {width, height, limit}, "broken-image" {},
- * "wrong-size" {width, height, expected}, "inexact-base" {}, "storage-full" {}, "storage-unavailable" {}.
- */
-export class EditorError extends Error {
-    /**
-     * @param {string} code
-     * @param {object} [details]
-     */
-    constructor(code, details = {}) {
-        super(code)
-        this.name = "EditorError"
-        this.code = code
-        Object.assign(this, details)
-    }
-}
+import { EditorError } from "./errors.js"
+import { Grid } from "./grid.js"
+import { History } from "./history.js"
+import { Images } from "./images.js"
+import { Labels } from "./labels.js"
+import { openPhoto } from "./photo.js"
+import { decodeLabels, decodeLevels } from "./pixel_jobs.js"
+import { Stage } from "./stage.js"
+import { DocumentStorage, forgetDocuments } from "./storage.js"
+import { isEmpty } from "./tiles.js"
+import { View } from "./view.js"
+import * as works from "./work.js"
 
-/** What the gateway takes (serve/gateway/gateway.yaml). */
-export const LIMITS = { bytes: 32505856, pixels: 36000000, minSide: 8 }
+export { EditorError } from "./errors.js"
+export { LIMITS, openPhoto } from "./photo.js"
 
-/**
- * Read and decode a JPEG, PNG or WebP file, upright. Limits are checked before it is decoded.
- *
- * @param {Blob} file
- * @param {{bytes: number, pixels: number, minSide: number}} [limits]
- * @returns {Promise<OpenedPhoto>}
- * @throws {EditorError}
- */
-export async function openPhoto(file, limits = LIMITS) {}
+const MAX_BRUSH_SIZE = 2000
+const LAYERS = ["photo", "paint", "mask", "result"]
+const SETTINGS = ["tool", "brush", "layers", "overlay"]
+
+const clamp = (value, least, most) => Math.min(most, Math.max(least, value))
 
 export class EditorDocument extends EventTarget {
-    /** @param {OpenedPhoto} photo */
-    constructor(photo) { super() }
+    /** @type {import("./stage.js").StageState} */
+    #state
+    /** @type {Stage|null} */
+    #stage = null
+    #storage = new DocumentStorage()
+    #tidying = 0
 
-    // The photo as opened: name (text from outside), width, height, upload (a DocumentImage).
+    /** @param {import("./photo.js").OpenedPhoto} photo */
+    constructor(photo) {
+        super()
+        this.name = photo.name
+        this.width = photo.width
+        this.height = photo.height
+        /** @type {import("./images.js").DocumentImage} */
+        this.upload = { blob: photo.bytes, type: photo.type, metadata: null }
+        /** The interface's own state, as given to `save`. */
+        this.extra = null
+        this.view = new View(photo.width, photo.height, () => this.#viewChanged())
+        const grid = new Grid(photo.width, photo.height)
+        this.#state = {
+            grid,
+            view: this.view,
+            history: new History([{ label: null, work: works.emptyWork(grid, this.upload) }]),
+            images: new Images(this.upload, photo.levels, {
+                loaded: () => this.#changed(),
+                failed: (error) => this.#tell("trouble", { error }),
+            }),
+            tool: "brush",
+            brush: { size: 40, hardness: 0.8, opacity: 1, color: "#8b3a1e", pressure: "none" },
+            layers: Object.fromEntries(LAYERS.map((name) => [name, { visible: true, opacity: 1 }])),
+            overlay: false,
+            compare: null,
+            labels: null,
+            hovered: null,
+            preview: null,
+        }
+    }
 
     /** Draw into this canvas and handle its pointer, pen, touch and wheel input. @param {HTMLCanvasElement} canvas */
-    attach(canvas) {}
+    attach(canvas) {
+        this.detach()
+        this.#stage = new Stage(canvas, this.#state, {
+            beginStroke: () => this.#beginStroke(),
+            endStroke: (layers, tool) => this.#endStroke(layers, tool),
+            hover: (region, x, y) => this.#hover(region, x, y),
+            select: (region, add) => this.#select(region, add),
+            pick: (color) => this.#pick(color),
+            compare: (share) => (this.compare = share),
+            tell: (type, detail) => this.#tell(type, detail),
+        })
+    }
+
     /** Let go of the canvas. */
-    detach() {}
+    detach() {
+        this.#stage?.detach()
+        this.#stage = null
+    }
+
+    #tell(type, detail = {}) {
+        this.dispatchEvent(new CustomEvent(type, { detail }))
+    }
+
+    #changed() {
+        this.#stage?.redraw()
+        this.#tell("change")
+    }
+
+    #viewChanged() {
+        this.#stage?.redraw()
+        this.#tell("view", { scale: this.view.scale, fitted: this.view.fitted })
+    }
+
+    get #work() {
+        return this.#state.history.work
+    }
+
+    /** Make another state of the work the current one. */
+    #step(work, label) {
+        const before = this.#work
+        this.#state.history.push(work, label)
+        this.#show(before, label)
+    }
+
+    #show(before, label) {
+        const after = this.#work
+        this.#stage?.workChanged(before, after)
+        this.#state.images.tidy([after.base, after.result])
+        this.#scheduleTidying()
+        this.#tell("history", { label })
+        if (before.regions !== after.regions) this.#tell("selection", { regions: this.selectedRegions })
+        this.#tell("change")
+    }
+
+    #scheduleTidying() {
+        this.#tidying ||= requestIdleCallback((deadline) => {
+            this.#tidying = 0
+            const hasTime = () => deadline.timeRemaining() > 8 && !this.painting
+            if (this.#state.history.tidy(hasTime)) this.#scheduleTidying()
+        })
+    }
 
     // --- Tools ------------------------------------------------------------------------------------------------
-    // doc.tool: Tool (get, set). doc.brush: Brush (get a copy; setting merges: doc.brush = {size: 40}).
-    // doc.painting: boolean, a stroke is under way.
+
+    /** @type {Tool} */
+    get tool() {
+        return this.#state.tool
+    }
+
+    set tool(tool) {
+        this.cancelStroke()
+        this.#state.tool = tool
+        if (this.#state.hovered) this.hoveredRegion = null
+        this.#stage?.toolChanged()
+        this.#changed()
+    }
+
+    /** A copy; what is set is merged: doc.brush = {size: 40}. @type {Brush} */
+    get brush() {
+        return { ...this.#state.brush }
+    }
+
+    set brush(change) {
+        const brush = { ...this.#state.brush, ...change }
+        brush.size = clamp(brush.size, 1, MAX_BRUSH_SIZE)
+        brush.hardness = clamp(brush.hardness, 0, 1)
+        brush.opacity = clamp(brush.opacity, 0.01, 1)
+        this.#state.brush = brush
+        this.#changed()
+    }
+
+    get painting() {
+        return this.#stage?.painting ?? false
+    }
+
     /** Give up the stroke under way, if any (Escape). */
-    cancelStroke() {}
+    cancelStroke() {
+        this.#stage?.cancelStroke()
+    }
+
+    #beginStroke() {
+        this.clearPreview()
+        this.#continueOnResult()
+    }
+
+    #endStroke(layers, tool) {
+        if (Object.keys(layers).length === 0) return
+        this.#step({ ...this.#work, ...layers, ...(layers.mask ? { maskIsRegions: false } : {}) }, tool)
+    }
+
+    #pick(color) {
+        this.brush = { color }
+        this.#tell("color", { color })
+    }
 
     // --- Layers -----------------------------------------------------------------------------------------------
-    // doc.layers: {photo, paint, mask, result: Layer} (get a copy; setting merges: doc.layers = {paint: {visible: false}}).
-    // doc.overlay: boolean, regions are drawn in color. doc.compare: null | 0..1, how much of the width shows
-    // the upload; dragging in the canvas moves it. doc.maskEmpty, doc.paintEmpty: boolean.
+
+    /** A copy; what is set is merged: doc.layers = {paint: {visible: false}}. @type {Record<string, Layer>} */
+    get layers() {
+        return structuredClone(this.#state.layers)
+    }
+
+    set layers(change) {
+        for (const name of LAYERS) this.#state.layers[name] = { ...this.#state.layers[name], ...change[name] }
+        this.#changed()
+    }
+
+    /** Whether regions are drawn in color. */
+    get overlay() {
+        return this.#state.overlay
+    }
+
+    set overlay(shown) {
+        this.#state.overlay = shown
+        this.#stage?.labelsChanged()
+        this.#changed()
+    }
+
+    /** How much of the width shows the upload, 0..1, null: nothing; dragging in the canvas moves it. */
+    get compare() {
+        return this.#state.compare
+    }
+
+    set compare(share) {
+        const isOther = (share === null) !== (this.#state.compare === null)
+        this.#state.compare = share === null ? null : clamp(share, 0, 1)
+        if (isOther) this.#stage?.toolChanged()
+        this.#changed()
+    }
+
+    get maskEmpty() {
+        return isEmpty(this.#work.mask)
+    }
+
+    get paintEmpty() {
+        return isEmpty(this.#work.paint)
+    }
 
     // --- Regions ----------------------------------------------------------------------------------------------
+
     /**
      * @param {{width: number, height: number, ids: Uint8Array, names: string[], colors?: string[]}|null} labels
      *   ids of the photo's size; names[id]; "background" is a region like the others; colors[id] "#rrggbb"
+     * @throws {EditorError} "wrong-size"
      */
-    setLabels(labels) {}
-    // doc.labels: as set, with colors. doc.selectedRegions: string[]. doc.hoveredRegion: string|null (set it from a legend).
-    /** Make the mask exactly these regions (undoable). @param {string[]} names */
-    selectRegions(names) {}
-    /** Paint the whole mask in this color: shown as a tint, sent as `color` (undoable). @param {string|null} color */
-    setMaskColor(color) {}
-    // doc.maskColor: string|null.
-    /** Mark everything (undoable). */
-    selectAll() {}
-    /** Mark what is not marked, and the reverse (undoable). */
-    invertMask() {}
-    /** Take the whole mask away (undoable). */
-    clearMask() {}
-    /** Take away all paint, and the strength painted with it (undoable). */
-    clearPaint() {}
+    setLabels(labels) {
+        this.#state.labels = labels && new Labels(labels, this.#state.grid)
+        this.#state.hovered = null
+        this.#stage?.labelsChanged()
+        this.#changed()
+    }
 
-    // --- View -------------------------------------------------------------------------------------------------
-    // doc.view.zoomIn() zoomOut() fit() actual(); view.scale (device pixels per photo pixel), view.fitted;
-    // view.panBy(dx, dy) (CSS pixels); view.toPhoto(x, y) and view.toCanvas(x, y) (CSS pixels in the canvas).
+    /** What was set, with colors. @type {{width: number, height: number, ids: Uint8Array, names: string[], colors: string[]}|null} */
+    get labels() {
+        return this.#state.labels
+    }
+
+    get selectedRegions() {
+        return [...this.#work.regions]
+    }
+
+    /** @type {string|null} */
+    get hoveredRegion() {
+        return this.#state.hovered
+    }
+
+    set hoveredRegion(region) {
+        if (region === this.#state.hovered) return
+        this.#state.hovered = region
+        this.#stage?.labelsChanged()
+    }
+
+    #hover(region, x, y) {
+        this.hoveredRegion = region
+        this.#tell("hover", { region, x, y })
+    }
+
+    /** Make the mask exactly these regions (undoable). @param {string[]} names */
+    selectRegions(names) {
+        if (!this.#state.labels) return
+        this.#beginStroke()
+        this.#step(works.withRegions(this.#work, this.#state.labels, names), "regions")
+    }
+
+    #select(region, add) {
+        if (!add) return this.selectRegions([region])
+        this.#beginStroke()
+        return this.#step(works.withRegionToggled(this.#work, this.#state.labels, region), "regions")
+    }
+
+    /** Paint the whole mask in this color: shown as a tint, sent as `color` (undoable). @param {string|null} color */
+    setMaskColor(color) {
+        if (color === this.#work.maskColor) return
+        this.#beginStroke()
+        this.#step({ ...this.#work, maskColor: color }, "mask-color")
+    }
+
+    /** @type {string|null} */
+    get maskColor() {
+        return this.#work.maskColor
+    }
+
+    /** Mark everything (undoable). */
+    selectAll() {
+        this.#beginStroke()
+        this.#step(works.withMaskOf(this.#work, this.#state.grid, () => 255), "select-all")
+    }
+
+    /** Mark what is not marked, and the reverse (undoable). */
+    invertMask() {
+        this.#beginStroke()
+        this.#step(works.withMaskOf(this.#work, this.#state.grid, (before) => 255 - before), "invert-mask")
+    }
+
+    /** Take the whole mask away (undoable). */
+    clearMask() {
+        if (!this.maskEmpty) this.#step(works.withoutMarks(this.#work, this.#state.grid), "clear-mask")
+    }
+
+    /** Take away all paint, and the strength painted with it (undoable). */
+    clearPaint() {
+        if (!this.paintEmpty) this.#step(works.withoutPaint(this.#work, this.#state.grid), "clear-paint")
+    }
 
     // --- History ----------------------------------------------------------------------------------------------
-    // doc.canUndo, doc.canRedo: boolean; doc.undoLabel, doc.redoLabel: string|null: "brush", "erase", "mask",
-    // "unmask", "regions", "mask-color", "select-all", "invert-mask", "clear-mask", "clear-paint",
-    // "result", "reject-result", "base".
-    undo() {}
-    redo() {}
+
+    get canUndo() {
+        return this.#state.history.position > 0
+    }
+
+    get canRedo() {
+        return this.#state.history.position < this.#state.history.steps.length - 1
+    }
+
+    /**
+     * "brush", "erase", "mask", "unmask", "regions", "mask-color", "select-all", "invert-mask", "clear-mask",
+     * "clear-paint", "import", "result", "reject-result", "base"; null when there is nothing to undo.
+     *
+     * @type {string|null}
+     */
+    get undoLabel() {
+        return this.#state.history.undoLabel
+    }
+
+    /** @type {string|null} */
+    get redoLabel() {
+        return this.#state.history.redoLabel
+    }
+
+    undo() {
+        this.#goTo(-1)
+    }
+
+    redo() {
+        this.#goTo(1)
+    }
+
+    #goTo(direction) {
+        this.cancelStroke()
+        const { history } = this.#state
+        if (direction < 0 ? !this.canUndo : !this.canRedo) return
+        const before = this.#work
+        const label = direction < 0 ? history.undoLabel : history.redoLabel
+        history.position += direction
+        this.clearPreview()
+        this.#show(before, label)
+    }
+
+    /** Memory of the history in bytes, what is shown included. */
+    get historyBytes() {
+        return this.#state.history.bytes
+    }
 
     // --- Edits ------------------------------------------------------------------------------------------------
+
     /** What to send, encoded away from the painting thread. @returns {Promise<Edit>} */
-    async exportEdit() {}
+    async exportEdit() {
+        const work = this.#work
+        return {
+            photo: work.base.blob,
+            photoName: this.name,
+            ...(await works.exportLayers(work, this.#state.grid)),
+        }
+    }
+
     /**
-     * Put an edit's marks and paint back, as of a recipe, in one step (undoable, label "import"): the reverse of
-     * exportEdit without its photo. Requested by the interface, for the import of recipes.
+     * Put an edit's marks and paint back, as of a recipe, in one step (undoable): the reverse of exportEdit without
+     * its photo.
+     *
      * @param {{mask: Blob|null, regions: string[], strokes: Blob|null, color: string|null, strengthMap: Blob|null}} edit
      * @throws {EditorError} "broken-image", "wrong-size"
      */
-    async importEdit(edit) {}
-    /** Show an image over everything, say while the server denoises; it is not part of the history. @param {ImageBitmap} bitmap of any size, stretched over the photo */
-    showPreview(bitmap) {}
-    clearPreview() {}
-    // doc.result: DocumentImage|null, the accepted one. doc.base: DocumentImage, what the next edit is sent.
+    async importEdit(edit) {
+        const layers = await works.importLayers(edit, this.#state.grid, this.#state.labels)
+        this.#beginStroke()
+        this.#step({ ...this.#work, ...layers }, "import")
+    }
+
     /**
-     * Put a server's result over the photo (undoable). Painting or selecting on a visible result makes it
-     * the base in the same step: accepted work is built on. Hide the result layer to go on with the old paint.
+     * Show an image over everything, say while the server denoises; it is not part of the history.
+     *
+     * @param {ImageBitmap} bitmap   of any size, stretched over the photo; closed when the next one comes
+     */
+    showPreview(bitmap) {
+        this.#state.preview?.close()
+        this.#state.preview = bitmap
+        this.#changed()
+    }
+
+    clearPreview() {
+        if (!this.#state.preview) return
+        this.#state.preview.close()
+        this.#state.preview = null
+        this.#changed()
+    }
+
+    /** The accepted one. @type {import("./images.js").DocumentImage|null} */
+    get result() {
+        return this.#work.result
+    }
+
+    /** What the next edit is sent. @type {import("./images.js").DocumentImage} */
+    get base() {
+        return this.#work.base
+    }
+
+    /**
+     * Put a server's result over the photo (undoable). Painting or selecting on a visible result makes it the base
+     * in a step of its own before: accepted work is built on. Hide the result layer to go on with the old paint.
+     *
      * @param {Blob} blob  an image file of the photo's size
      * @param {ResultMetadata} metadata
      * @returns {Promise<void>} fulfilled when it is decoded and shown
      * @throws {EditorError} "broken-image", "wrong-size"
      */
-    async acceptResult(blob, metadata) {}
+    async acceptResult(blob, metadata) {
+        const levels = await decodeLevels(blob)
+        const { width, height } = levels[0]
+        if (width !== this.width || height !== this.height) {
+            levels.forEach((level) => level.close())
+            throw new EditorError("wrong-size", { width, height, expected: { width: this.width, height: this.height } })
+        }
+        const result = { blob, type: blob.type, metadata }
+        this.cancelStroke()
+        this.#state.images.put(result, levels)
+        this.#state.layers.result = { ...this.#state.layers.result, visible: true }
+        this.clearPreview()
+        this.#step({ ...this.#work, result }, "result")
+    }
+
     /** Take the accepted result away again, and any preview (undoable). */
-    rejectResult() {}
+    rejectResult() {
+        this.clearPreview()
+        if (this.#work.result) this.#step({ ...this.#work, result: null }, "reject-result")
+    }
+
     /** Build on the result: its bytes are sent from now on, paint and mask start empty (undoable). @throws {EditorError} "inexact-base" */
-    useResultAsBase() {}
-    /** The current image: the result's, base's or upload's own bytes, never encoded anew. @returns {Blob} */
-    downloadBlob() {}
-    // doc.current: DocumentImage, the same with its type and metadata.
+    useResultAsBase() {
+        if (!this.#work.result) return
+        if (!works.isExact(this.#work)) throw new EditorError("inexact-base")
+        this.#step(works.onResult(this.#work, this.#state.grid), "base")
+    }
+
+    #continueOnResult() {
+        if (!this.#work.result || !this.#state.layers.result.visible) return
+        if (works.isExact(this.#work)) this.useResultAsBase()
+        else this.layers = { result: { visible: false } } // it cannot be built on; show what can
+    }
+
+    /** The current image: the visible result's, or the base's; a server's bytes as they came. @type {import("./images.js").DocumentImage} */
+    get current() {
+        const { result, base } = this.#work
+        return result && this.#state.layers.result.visible ? result : base
+    }
+
+    /** Its bytes, never encoded anew. @returns {Blob} */
+    downloadBlob() {
+        return this.current.blob
+    }
 
     // --- Storage ----------------------------------------------------------------------------------------------
+
     /**
-     * Keep photo, layers, results and the whole history in IndexedDB; only what is new is written. Cheap when
-     * nothing has changed; call it after "history" events.
-     * @param {object} [extra]  the interface's own state, anything structured clone takes
+     * Keep photo, layers, results and the whole history in IndexedDB; only what is new is written. Call it after
+     * "history" events.
+     *
+     * @param {unknown} [extra]  the interface's own state, anything structured clone takes; as before when left out
      * @throws {EditorError} "storage-full", "storage-unavailable"
      */
-    async save(extra) {}
-    /** What was saved last, or null. `doc.extra` is the interface's state. @returns {Promise<EditorDocument|null>} */
-    static async restore() {}
+    async save(extra = this.extra) {
+        this.extra = extra
+        const { name, width, height, upload } = this
+        await this.#storage.save(() => {
+            const { history, labels } = this.#state
+            const { steps, position } = history
+            const settings = Object.fromEntries(SETTINGS.map((key) => [key, this.#state[key]]))
+            const photo = { name, width, height }
+            return { photo, upload, steps, position, labels: labels?.plain ?? null, settings, extra: this.extra }
+        })
+    }
+
+    /** What was saved last, or null; `extra` is the interface's state. @returns {Promise<EditorDocument|null>} @throws {EditorError} */
+    static async restore() {
+        const storage = new DocumentStorage()
+        const stored = await storage.restore()
+        if (!stored) return null
+        const doc = new EditorDocument({ ...(await openPhoto(stored.upload.blob)), name: stored.photo.name })
+        doc.#storage = storage
+        doc.upload = doc.#state.images.upload = stored.upload
+        doc.extra = stored.extra
+        doc.#state.history = new History(stored.steps, stored.position)
+        for (const key of SETTINGS) doc.#state[key] = stored.settings[key]
+        if (stored.labels) doc.#state.labels = new Labels(stored.labels, doc.#state.grid)
+        return doc
+    }
+
     /** Forget what was saved. */
-    static async forget() {}
+    static async forget() {
+        await forgetDocuments()
+    }
+
     /** Free bitmaps and the canvas; the document is not used after. */
-    close() {}
+    close() {
+        this.detach()
+        if (this.#tidying) cancelIdleCallback(this.#tidying)
+        this.#state.preview?.close()
+        this.#state.images.close()
+    }
 }
 
 /**
@@ -207,4 +573,6 @@ export class EditorDocument extends EventTarget {
  * @returns {Promise<{width: number, height: number, ids: Uint8Array, names: string[]}>}
  * @throws {EditorError} "broken-image"
  */
-export async function readLabels(blob, names) {}
+export async function readLabels(blob, names) {
+    return { ...(await decodeLabels(blob)), names }
+}

@@ -1,0 +1,90 @@
+/**
+ * Every state of the work, shared square by square. States far from the current one rest packed; the oldest go
+ * when there are too many, or when they take too much memory.
+ */
+
+const MAX_STEPS = 100
+const MEMORY_BUDGET = 256 * 2 ** 20
+const LAYERS = ["paint", "mask", "restraint"]
+
+/**
+ * @typedef {object} Work   never changed once it is made
+ * @property {import("./tiles.js").Tiles} paint       RGBA, not premultiplied
+ * @property {import("./tiles.js").Tiles} mask        0 or 255
+ * @property {import("./tiles.js").Tiles} restraint   255 - strength
+ * @property {string[]} regions       selected ones
+ * @property {boolean} maskIsRegions  the mask is exactly these regions: no brush has changed it
+ * @property {string|null} maskColor
+ * @property {import("./images.js").DocumentImage} base
+ * @property {import("./images.js").DocumentImage|null} result
+ *
+ * @typedef {{label: string|null, work: Work}} Step   label: what led to it
+ */
+
+export class History {
+    /** @param {Step[]} steps @param {number} [position] */
+    constructor(steps, position = 0) {
+        this.steps = steps
+        this.position = position
+    }
+
+    get work() {
+        return this.steps[this.position].work
+    }
+
+    get undoLabel() {
+        return this.steps[this.position].label
+    }
+
+    get redoLabel() {
+        return this.steps[this.position + 1]?.label ?? null
+    }
+
+    /** @param {Work} work @param {string} label */
+    push(work, label) {
+        this.steps = [...this.steps.slice(0, this.position + 1), { label, work }]
+        this.position += 1
+        while (this.steps.length > MAX_STEPS + 1) this.#forgetOldest()
+    }
+
+    #forgetOldest() {
+        this.steps = this.steps.slice(1)
+        this.steps[0] = { ...this.steps[0], label: null }
+        this.position -= 1
+    }
+
+    /** Memory of all squares in bytes. */
+    get bytes() {
+        let bytes = 0
+        for (const tile of tilesOf(this.steps)) bytes += tile.bytes
+        return bytes
+    }
+
+    /**
+     * Pack squares that the current work does not show.
+     *
+     * @param {() => boolean} hasTime
+     * @returns {boolean}   whether something is left to do
+     */
+    tidy(hasTime) {
+        const shown = tilesOf([this.steps[this.position]])
+        for (const tile of tilesOf(this.steps)) {
+            if (tile.resting || shown.has(tile)) continue
+            if (!hasTime()) return true
+            tile.rest()
+        }
+        while (this.position > 0 && this.bytes > MEMORY_BUDGET) this.#forgetOldest()
+        return false
+    }
+}
+
+/** @param {Step[]} steps @returns {Set<import("./tiles.js").Tile>} */
+export function tilesOf(steps) {
+    const found = new Set()
+    for (const { work } of steps) {
+        for (const layer of LAYERS) {
+            for (const tile of work[layer]) if (tile) found.add(tile)
+        }
+    }
+    return found
+}

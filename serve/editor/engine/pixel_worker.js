@@ -1,0 +1,110 @@
+/** Decodes and encodes whole images beside the page's own thread. */
+
+import { encodePng } from "./png.js"
+import { Grid, TILE } from "./grid.js"
+
+/** A level smaller than this is not worth having. */
+const SMALLEST_LEVEL = 256
+
+async function decodeLevels({ blob }) {
+    const levels = [await createImageBitmap(blob, { imageOrientation: "from-image" })]
+    for (let last = levels[0]; Math.max(last.width, last.height) > SMALLEST_LEVEL; last = levels.at(-1)) {
+        const resizeWidth = Math.max(1, Math.round(last.width / 2))
+        const resizeHeight = Math.max(1, Math.round(last.height / 2))
+        levels.push(await createImageBitmap(last, { resizeWidth, resizeHeight, resizeQuality: "medium" }))
+    }
+    return { value: levels, transfer: levels }
+}
+
+/** RGBA as the file has it. */
+async function decodePixels(blob) {
+    const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" })
+    const { width, height } = bitmap
+    const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true })
+    context.drawImage(bitmap, 0, 0)
+    bitmap.close()
+    return { width, height, data: context.getImageData(0, 0, width, height).data }
+}
+
+async function decodeLabels({ blob }) {
+    const { width, height, data } = await decodePixels(blob)
+    const ids = new Uint8Array(width * height)
+    for (let at = 0; at < ids.length; at++) ids[at] = data[4 * at]
+    return { value: { width, height, ids }, transfer: [ids.buffer] }
+}
+
+/** Squares of a layer from its image: paint as it is, a mask of 0 and 255, restraint from strength. */
+async function decodeSquares({ blob, layer }) {
+    const { width, height, data } = await decodePixels(blob)
+    const grid = new Grid(width, height)
+    const squares = grid.empty().map((_, index) => {
+        const square = new Uint8Array(TILE * TILE * (layer === "paint" ? 4 : 1))
+        const { x0, y0, x1, y1 } = grid.rect(index)
+        for (let y = y0; y < y1; y++) {
+            const row = data.subarray(4 * (y * width + x0), 4 * (y * width + x1))
+            const to = (y - y0) * TILE
+            if (layer === "paint") square.set(row, 4 * to)
+            else for (let x = 0; x < x1 - x0; x++) square[to + x] = fromGray[layer](row[4 * x])
+        }
+        return square
+    })
+    return { value: { width, height, squares }, transfer: squares.map((square) => square.buffer) }
+}
+
+const fromGray = { mask: (gray) => (gray > 127 ? 255 : 0), restraint: (gray) => 255 - gray }
+
+async function encodeLayers({ width, height, paint, mask, restraint, maskColor, wanted }) {
+    const grid = new Grid(width, height)
+    const strokes = assemble(grid, paint, 4)
+    const marked = assemble(grid, mask, 1)
+    if (wanted.strokes && maskColor) layUnder(strokes, marked, maskColor)
+    const value = { mask: null, strokes: null, strengthMap: null }
+    if (wanted.strokes) value.strokes = await encodePng(strokes, width, height, 4)
+    if (wanted.mask) {
+        for (let at = 0; at < marked.length; at++) if (strokes[4 * at + 3]) marked[at] = 255
+        value.mask = await encodePng(marked, width, height, 1)
+    }
+    if (wanted.strengthMap) {
+        const strength = assemble(grid, restraint, 1).map((value) => 255 - value)
+        value.strengthMap = await encodePng(strength, width, height, 1)
+    }
+    return { value, transfer: [] }
+}
+
+/** Squares as one image. */
+function assemble(grid, squares, channels) {
+    const image = new Uint8Array(grid.width * grid.height * channels)
+    for (const [index, data] of squares) {
+        const { x0, y0, x1, y1 } = grid.rect(index)
+        for (let y = y0; y < y1; y++) {
+            const from = (y - y0) * TILE * channels
+            image.set(data.subarray(from, from + (x1 - x0) * channels), (y * grid.width + x0) * channels)
+        }
+    }
+    return image
+}
+
+/** Paint over a ground of one opaque color wherever the mask is. */
+function layUnder(strokes, marked, color) {
+    for (let at = 0; at < marked.length; at++) {
+        if (!marked[at]) continue
+        const pixel = 4 * at
+        const alpha = strokes[pixel + 3] / 255
+        for (let channel = 0; channel < 3; channel++) {
+            const ground = color[channel]
+            strokes[pixel + channel] = Math.round(ground + (strokes[pixel + channel] - ground) * alpha)
+        }
+        strokes[pixel + 3] = 255
+    }
+}
+
+const JOBS = { decodeLevels, decodeLabels, decodeSquares, encodeLayers }
+
+self.onmessage = async ({ data: { id, job, input } }) => {
+    try {
+        const { value, transfer } = await JOBS[job](input)
+        self.postMessage({ id, value }, transfer)
+    } catch {
+        self.postMessage({ id, code: "broken-image" })
+    }
+}

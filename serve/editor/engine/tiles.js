@@ -1,0 +1,89 @@
+/**
+ * Layers as squares of pixels that never change: a stroke makes new squares, the old ones stay in the
+ * history, and two steps share what is equal in both. null is a square of zeros.
+ *
+ * @typedef {(Tile|null)[]} Tiles   of one layer, row by row
+ */
+
+import { deflateSync, inflateSync } from "../vendor/fflate.js"
+import { TILE } from "./grid.js"
+
+export class Tile {
+    #data
+    #packed = null
+
+    /** @param {Uint8Array|null} data  TILE x TILE pixels of 1 byte or of 4; the tile's own from now on */
+    constructor(data) {
+        this.#data = data
+    }
+
+    /** @param {Uint8Array} packed  as `pack` returns it */
+    static fromPacked(packed) {
+        const tile = new Tile(null)
+        tile.#packed = packed
+        return tile
+    }
+
+    /** Pixels; not to be written to. @returns {Uint8Array} */
+    get data() {
+        this.#data ??= inflateSync(this.#packed)
+        return this.#data
+    }
+
+    /** @returns {Uint8Array} */
+    pack() {
+        this.#packed ??= deflateSync(this.#data, { level: 1 })
+        return this.#packed
+    }
+
+    /** Keep the packed form alone, about a fiftieth of the memory; `data` unpacks it again. */
+    rest() {
+        this.pack()
+        this.#data = null
+    }
+
+    get resting() {
+        return this.#data === null
+    }
+
+    /** Memory in bytes. */
+    get bytes() {
+        return (this.#data?.byteLength ?? 0) + (this.#packed?.byteLength ?? 0)
+    }
+}
+
+/**
+ * A layer of one byte a pixel from a function of each square.
+ *
+ * @param {import("./grid.js").Grid} grid
+ * @param {(data: Uint8Array, index: number, rect: import("./rect.js").Rect) => void} fill
+ *   writes the square's pixels, row by row of TILE bytes, inside `rect` only
+ * @returns {Tiles}
+ */
+export function buildLayer(grid, fill) {
+    return grid.empty().map((_, index) => {
+        const data = new Uint8Array(TILE * TILE)
+        fill(data, index, grid.rect(index))
+        return tileOf(data)
+    })
+}
+
+/** @param {Tiles} tiles */
+export const isEmpty = (tiles) => tiles.every((tile) => tile === null)
+
+/** A tile of these pixels; null when all are zero. @param {Uint8Array} data @returns {Tile|null} */
+export function tileOf(data) {
+    return words(data).some((word) => word !== 0) ? new Tile(data) : null
+}
+
+/** @param {Uint8Array} a @param {Uint8Array} b */
+export function samePixels(a, b) {
+    const left = words(a)
+    const right = words(b)
+    return left.every((word, at) => word === right[at])
+}
+
+/** The same memory as 32-bit words, to look at four bytes at a time. */
+function words(data) {
+    return new Uint32Array(data.buffer, data.byteOffset, data.byteLength / 4)
+}

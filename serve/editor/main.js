@@ -1,0 +1,24 @@
+/** The page's beginning: what the browser loads. */
+
+import "./vendor/signals.js" // lets components follow signals
+import { render } from "./vendor/preact.js"
+import { takeKeyFromAddress } from "./api/key.js"
+import { S } from "./strings.js"
+import { App } from "./ui/app.js"
+import { html } from "./ui/html.js"
+import { followFiles } from "./ui/opening.js"
+import { followKeyboard } from "./ui/shortcuts.js"
+import { followTheme } from "./ui/theme.js"
+import { loadInfo, restoreWork } from "./ui/work.js"
+
+takeKeyFromAddress()
+addEventListener("hashchange", takeKeyFromAddress)
+document.title = S.name
+followTheme()
+const root = document.getElementById("app")
+root.dataset.drop = S.welcome.drop
+render(html`<${App} />`, root)
+followFiles(root)
+followKeyboard()
+loadInfo()
+restoreWork()

@@ -1,0 +1,33 @@
+import { S } from "../strings.js"
+import { Dialogs } from "./dialogs.js"
+import { FileField, Header } from "./header.js"
+import { html } from "./html.js"
+import { Panel } from "./panel.js"
+import { Stage } from "./stage.js"
+import { announcement, notice, useDocument } from "./state.js"
+import { Toolbar } from "./toolbar.js"
+import { Welcome } from "./welcome.js"
+
+/** The whole page. */
+export function App() {
+    const doc = useDocument()
+    return html`
+        <a class="skip" href="#stage">${S.skip}</a>
+        <${Header} />
+        <${FileField} />
+        ${doc
+            ? html`<div class="workspace"><${Toolbar} /><${Stage} /><${Panel} /></div>`
+            : html`<${Welcome} />`}
+        <${Notice} />
+        <${Dialogs} />
+        <div class="unseen" aria-live="polite">${announcement.value}</div>
+    `
+}
+
+function Notice() {
+    const { text, action } = notice.value ?? {}
+    return text && html`<div class="notice">
+        <span>${text}</span>
+        ${action && html`<button type="button" class="button link" onClick=${action.run}>${action.label}</button>`}
+    </div>`
+}

@@ -1,0 +1,62 @@
+/** Files that the page hands out: the image, its receipts, its recipe. */
+
+import { writeRecipe } from "../api/recipe.js"
+import { S } from "../strings.js"
+import { enlarge, makeJpeg } from "./enhance.js"
+import { currentDocument } from "./state.js"
+import { showNotice } from "./troubles.js"
+
+const ENDINGS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" }
+
+/** The image that counts now, with what made it. @returns {import("../engine/document.js").DocumentImage|null} */
+export function currentImage() {
+    return currentDocument.value?.current ?? null
+}
+
+/** Save the current image's own bytes: never encoded anew. */
+export function saveExact() {
+    const { blob, type } = currentImage()
+    saveAs(blob, `edited.${ENDINGS[type] ?? "png"}`)
+}
+
+/** Save a JPEG of the current edit, made anew by the server, with its receipt where there is one. */
+export async function saveJpeg() {
+    const { request } = currentImage().metadata.editor
+    const made = await makeJpeg(request, saveJpeg)
+    if (!made) return
+    saveAs(made.blob, "edited.jpg")
+    if (made.receipt) saveReceipt(made.receipt, "edited.jpg.receipt.json")
+}
+
+export async function saveEnlarged() {
+    const blob = await enlarge(currentImage().blob, saveEnlarged)
+    if (blob) saveAs(blob, "enlarged.png")
+}
+
+/** @param {object} receipt @param {string} name */
+export function saveReceipt(receipt, name) {
+    saveAs(new Blob([JSON.stringify(receipt)], { type: "application/json" }), name)
+}
+
+export async function saveRecipe() {
+    const { request } = currentImage().metadata.editor
+    saveAs(await writeRecipe(request, stem()), "recipe.json")
+}
+
+/** @param {Blob} blob @param {string} ending */
+function saveAs(blob, ending) {
+    const name = `${stem()}-${ending}`
+    const url = URL.createObjectURL(blob)
+    const link = document.createElement("a")
+    link.href = url
+    link.download = name
+    link.click()
+    setTimeout(() => URL.revokeObjectURL(url), 60000) // the browser may still be reading it
+    showNotice(S.downloads.saved(name))
+}
+
+/** The upload's name without its ending, as a name that every system takes. */
+function stem() {
+    const name = currentDocument.value.name.replace(/\.[^.]*$/, "")
+    return name.replace(/[^\p{L}\p{N}._ -]+/gu, "_").slice(0, 80) || "photo"
+}

@@ -1,0 +1,213 @@
+/** The document under work: opened, segmented, kept over a reload, replaced. */
+
+import { EditorDocument, EditorError, openPhoto, readLabels } from "../engine/document.js"
+import { fetchInfo, segment } from "../api/gateway.js"
+import { RecipeError, readRecipe } from "../api/recipe.js"
+import { S } from "../strings.js"
+import * as state from "./state.js"
+import { showNotice, showTrouble } from "./troubles.js"
+
+const SAVE_DELAY_MS = 600
+
+/** A file that waits for the answer whether it may replace the work. @type {Blob|null} */
+let waiting = null
+let saveTimer = 0
+let hasToldOfStorage = false
+/** Segmentations by the image they are of. @type {WeakMap<Blob, object>} */
+const labelsOf = new WeakMap()
+let segmenting = new AbortController()
+
+/** Ask what the server can do; until it answers, its defaults are unknown and nothing else is amiss. */
+export async function loadInfo() {
+    try {
+        state.info.value = await fetchInfo()
+    } catch (error) {
+        showTrouble(error, loadInfo)
+    }
+}
+
+/**
+ * Open a photo or a recipe, by its content. Work that would be lost is asked about first.
+ *
+ * @param {Blob|null|undefined} file
+ */
+export async function openFile(file) {
+    if (!file) return
+    if (state.currentDocument.value?.canUndo) {
+        waiting = file
+        state.dialog.value = "new"
+        return
+    }
+    await openNow(file)
+}
+
+/** Answer the question whether the work may be replaced. @param {boolean} replace */
+export async function answerReplace(replace) {
+    const file = waiting
+    waiting = null
+    state.dialog.value = null
+    if (replace && file) await openNow(file)
+}
+
+/** @param {Blob} file */
+async function openNow(file) {
+    state.trouble.value = null
+    try {
+        if (await isJson(file)) await openRecipe(file)
+        else await openAsDocument(file, file.name ?? "photo")
+    } catch (error) {
+        showTrouble(error)
+    }
+}
+
+/** @param {Blob} file */
+async function isJson(file) {
+    return file.type === "application/json" || (await file.slice(0, 1).text()) === "{"
+}
+
+/** @param {Blob} file @param {string} name */
+async function openAsDocument(file, name) {
+    const named = file instanceof File ? file : new File([file], name, { type: file.type })
+    const photo = await openPhoto(named)
+    const doc = new EditorDocument(photo)
+    useAsDocument(doc)
+    save()
+    showNotice(S.opened(photo.name))
+    return doc
+}
+
+/** @param {Blob} file */
+async function openRecipe(file) {
+    const { name, request } = await readRecipe(file)
+    const doc = await openAsDocument(request.photo, name)
+    const { parameters, mask, regions, strokes, strengthMap } = request
+    const { color, seed, ...rest } = parameters
+    // Regions have to be known before they can be selected.
+    if (regions.length && !(await labelsReady(doc))) throw new RecipeError("regions", "regions")
+    await doc.importEdit({ mask, regions, strokes, color, strengthMap })
+    state.fill.value = color === null && !strokes ? "redraw" : "recolor"
+    if (color) doc.brush = { color }
+    state.changeSettings({ ...rest, seed, seedLocked: true })
+    showNotice(S.recipeOpened)
+}
+
+/**
+ * Make a document the one under work, and follow its events.
+ *
+ * @param {EditorDocument} doc
+ */
+export function useAsDocument(doc) {
+    const bump = () => state.revision.value++
+    for (const name of ["change", "history", "selection"]) doc.addEventListener(name, bump)
+    doc.addEventListener("history", () => {
+        saveSoon()
+        applyLabels(doc)
+    })
+    doc.addEventListener("hover", (event) => (state.hovered.value = event.detail))
+    doc.addEventListener("view", (event) => (state.view.value = event.detail))
+    doc.addEventListener("trouble", (event) => showTrouble(event.detail.error))
+    const old = state.currentDocument.value
+    dropCandidates()
+    state.currentDocument.value = doc
+    state.regionShares.value = {}
+    old?.close()
+    applyLabels(doc)
+}
+
+/** Forget results that nobody chose. */
+export function dropCandidates() {
+    for (const { url } of state.candidates.value?.items ?? []) URL.revokeObjectURL(url)
+    state.candidates.value = null
+}
+
+/** Show the regions of the image that the next edit starts from; find them where they are not known. */
+export function applyLabels(doc = state.currentDocument.value) {
+    const { blob } = doc.base
+    const known = labelsOf.get(blob)
+    if (known === undefined) {
+        findLabels(doc, blob)
+    } else if (known !== "loading" && doc.labels?.ids !== known.labels.ids) {
+        doc.setLabels(known.labels)
+        state.regionShares.value = known.shares
+        state.segmentation.value = "ready"
+    }
+}
+
+async function findLabels(doc, blob) {
+    segmenting.abort()
+    segmenting = new AbortController()
+    const { signal } = segmenting
+    labelsOf.set(blob, "loading")
+    state.segmentation.value = "loading"
+    try {
+        const { labels, regions } = await segment(blob, { signal })
+        const names = []
+        for (const { id, name } of regions) names[id] = name
+        const shares = Object.fromEntries(regions.map(({ name, fraction }) => [name, fraction]))
+        labelsOf.set(blob, { labels: await readLabels(labels, names), shares })
+        if (!signal.aborted && state.currentDocument.value === doc) applyLabels(doc)
+    } catch (error) {
+        labelsOf.delete(blob)
+        if (signal.aborted) return
+        state.segmentation.value = "failed"
+        showTrouble(error, () => applyLabels(doc))
+    }
+}
+
+/** @param {EditorDocument} doc @returns {Promise<boolean>} whether the regions are known */
+function labelsReady(doc) {
+    return new Promise((resolve) => {
+        const stop = state.segmentation.subscribe((status) => {
+            const isDone = status === "ready" || status === "failed"
+            if (!isDone && state.currentDocument.peek() === doc) return
+            queueMicrotask(() => stop())
+            resolve(status === "ready")
+        })
+    })
+}
+
+/** Keep the work once the hand rests. */
+export function saveSoon() {
+    clearTimeout(saveTimer)
+    saveTimer = setTimeout(save, SAVE_DELAY_MS)
+}
+
+async function save() {
+    const doc = state.currentDocument.value
+    if (!doc) return
+    try {
+        await doc.save({ settings: { ...state.settings.value }, fill: state.fill.value })
+    } catch (error) {
+        if (!(error instanceof EditorError)) throw error
+        if (!hasToldOfStorage) showTrouble(error)
+        hasToldOfStorage = true // once is enough: it stays so
+    }
+}
+
+/** Show the work of the last visit, if there is any. */
+export async function restoreWork() {
+    let doc = null
+    try {
+        doc = await EditorDocument.restore()
+    } catch (error) {
+        console.error(error) // what cannot be read is as good as not there
+    }
+    if (!doc) return
+    const { settings, fill } = doc.extra ?? {}
+    if (settings) state.settings.value = { ...state.DEFAULT_SETTINGS, ...settings }
+    if (fill) state.fill.value = fill
+    useAsDocument(doc)
+    showNotice(S.restored, { label: S.startOver, run: startOver })
+}
+
+/** Back to the first screen; nothing is kept. */
+export async function startOver() {
+    const doc = state.currentDocument.value
+    clearTimeout(saveTimer)
+    segmenting.abort()
+    dropCandidates()
+    state.currentDocument.value = null
+    state.notice.value = null
+    doc?.close()
+    await EditorDocument.forget()
+}

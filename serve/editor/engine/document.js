@@ -93,6 +93,8 @@ export class EditorDocument extends EventTarget {
         this.upload = { blob: photo.bytes, type: photo.type, metadata: null }
         /** The interface's own state, as given to `save`. */
         this.extra = null
+        /** Color that the first marks get, so that marking and coloring are one step; null: none. @type {string|null} */
+        this.fillColor = null
         this.view = new View(photo.width, photo.height, () => this.#viewChanged())
         const grid = new Grid(photo.width, photo.height)
         this.#state = {
@@ -155,7 +157,8 @@ export class EditorDocument extends EventTarget {
     /** Make another state of the work the current one. */
     #step(work, label) {
         const before = this.#work
-        this.#state.history.push(work, label)
+        const isFirstMark = isEmpty(before.mask) && !isEmpty(work.mask) && label !== "import"
+        this.#state.history.push(isFirstMark ? { ...work, maskColor: this.fillColor } : work, label)
         this.#show(before, label)
     }
 
@@ -325,10 +328,14 @@ export class EditorDocument extends EventTarget {
         return this.#step(works.withRegionToggled(this.#work, this.#state.labels, region), "regions")
     }
 
-    /** Paint the whole mask in this color: shown as a tint, sent as `color` (undoable). @param {string|null} color */
+    /**
+     * Paint the whole mask in this color: shown as a tint, sent as `color` (undoable). Another color of the same marks
+     * is another edit of the same base, so a visible result stays what it is.
+     *
+     * @param {string|null} color
+     */
     setMaskColor(color) {
         if (color === this.#work.maskColor) return
-        this.#beginStroke()
         this.#step({ ...this.#work, maskColor: color }, "mask-color")
     }
 

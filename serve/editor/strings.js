@@ -130,7 +130,7 @@ export const S = {
         none: "Nothing selected yet",
         hint: "Click regions here or in the photo. Or paint with the brush.",
         legend: "Regions of the photo",
-        share: (share) => (share < 0.01 ? "< 1 %" : percent.format(share)),
+        share: (share) => (share < 0.01 ? "<1%" : percent.format(share)),
         actions: "The marked area",
         all: "All",
         invert: "Invert",
@@ -210,7 +210,7 @@ export const S = {
 
     layers: {
         title: "Layers",
-        names: { result: "Result", mask: "Marked area", paint: "Paint", photo: "Photo" },
+        names: { result: "Result", mask: "Marks", paint: "Paint", photo: "Photo" },
         overlay: "Region colors",
         show: (layer) => `Show ${layer}`,
         opacity: (layer) => `Opacity of ${layer}`,
@@ -296,7 +296,7 @@ export const S = {
 
     help: {
         title: "Shortcuts and help",
-        singleKeys: "Shortcuts of one key",
+        singleKeys: "Single-key shortcuts",
         groups: { tools: "Tools", view: "View", edit: "Edit" },
         gestures: "Touch and pen: one finger paints, two fingers move and zoom. A pen’s pressure can set size, opacity or strength.",
         docs: "Documentation of the server’s interface",

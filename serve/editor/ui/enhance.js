@@ -3,6 +3,7 @@
 import { edit, upscale } from "../api/gateway.js"
 import { editForm, randomSeed } from "../api/fields.js"
 import { S } from "../strings.js"
+import { settleFill } from "./fill.js"
 import { previewComposer } from "./preview.js"
 import * as state from "./state.js"
 import { dismissTrouble, showNotice, showTrouble } from "./troubles.js"
@@ -17,6 +18,7 @@ export async function enhance() {
     const doc = state.currentDocument.value
     if (!doc || state.job.value) return
     const work = await runJob("edit", enhance, async (job) => {
+        settleFill()
         const exported = await doc.exportEdit()
         if (exported.empty) {
             showNotice(S.enhance.nothing)

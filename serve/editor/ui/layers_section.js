@@ -32,7 +32,7 @@ function LayerRow({ name, doc, isEmpty, clear }) {
     return html`<li class=${`layer ${isEmpty ? "empty" : ""}`}>
         <${IconButton} icon=${visible ? "eye" : "eyeOff"} label=${S.layers.show(label)} pressed=${visible} side="top"
             onClick=${() => set({ visible: !visible })} />
-        <span class="layer-name">${label}${isEmpty && html` <span class="layer-empty">${S.layers.empty}</span>`}</span>
+        <span class="layer-name">${label}${isEmpty && html`<span class="unseen">, ${S.layers.empty}</span>`}</span>
         <${Slider} compact label=${S.layers.opacity(label)} value=${opacity} min=${0} max=${1} step=${0.01}
             text=${formatPercent(opacity)} onInput=${(value) => set({ opacity: value })} />
         ${clear && html`<${IconButton} icon="trash" label=${S.layers.clear(label)} side="left"

@@ -1,10 +1,11 @@
 import { S } from "../strings.js"
 import { Swatches, ColorButton } from "./color_picker.js"
 import { Button, Choice } from "./controls.js"
+import { chooseColor, chooseFill } from "./fill.js"
 import { html } from "./html.js"
 import { fill, locked, regionShares, segmentation, useDocument } from "./state.js"
 import { Section } from "./section.js"
-import { chooseColor, chooseFill, toggleRegion } from "./tools.js"
+import { toggleRegion } from "./tools.js"
 import { applyLabels } from "./work.js"
 
 /** Legend and selection in one: every region of the photo with its color and share. */
@@ -66,7 +67,7 @@ function selectionInWords(doc) {
 /** Recolor what is marked, or have it drawn anew; paint decides by itself. */
 export function FillSection() {
     const doc = useDocument()
-    const isPainted = !doc.paintEmpty
+    const isPainted = !doc.paintEmpty && doc.maskEmpty
     const { color } = doc.brush
     const options = ["recolor", "redraw"].map((value) => ({ value, label: S.fill[value], hint: S.fill[`${value}Hint`] }))
     const hint = isPainted ? S.fill.painted : S.fill[`${fill.value}Hint`]

@@ -16,7 +16,7 @@ export function Stage() {
         <div class="canvas-box">
             <${Canvas} doc=${doc} key=${doc} />
             <${HoverName} />
-            ${doc.compare !== null && html`<${CompareLabels} at=${doc.compare} />`}
+            ${doc.compare !== null && html`<${CompareLabels} doc=${doc} />`}
         </div>
         <div class="stage-foot">
             <${JobCard} />
@@ -46,11 +46,12 @@ function HoverName() {
 }
 
 /** Which side is which, while the photo is divided. */
-function CompareLabels({ at }) {
-    return html`<div class="compare-labels" aria-hidden="true" style=${{ "--at": `${at * 100}%` }}>
-        ${at > 0.12 && html`<span class="compare-before">${S.stage.before}</span>`}
-        ${at < 0.88 && html`<span class="compare-after">${S.stage.after}</span>`}
-        <span class="compare-knob"></span>
+function CompareLabels({ doc }) {
+    view.value // the divider moves with the photo
+    const { x } = doc.view.toCanvas(doc.compare * doc.width, 0)
+    return html`<div class="compare-labels" aria-hidden="true" style=${{ "--at": `${x}px` }}>
+        <span class="compare-before">${S.stage.before}</span>
+        <span class="compare-after">${S.stage.after}</span>
     </div>`
 }
 

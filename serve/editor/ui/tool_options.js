@@ -1,9 +1,10 @@
 import { S, formatPercent, formatPixels } from "../strings.js"
 import { ColorButton } from "./color_picker.js"
 import { Slider } from "./controls.js"
+import { chooseColor } from "./fill.js"
 import { html } from "./html.js"
 import { locked, useDocument } from "./state.js"
-import { PAINTING, chooseColor, maxBrushSize } from "./tools.js"
+import { PAINTING, maxBrushSize } from "./tools.js"
 
 /** Sizes feel even when each step is a share of the size, so the slider is cubic. */
 const SLIDER_STEPS = 100

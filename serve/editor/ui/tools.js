@@ -43,27 +43,6 @@ export function maxBrushSize(doc) {
     return clamp(Math.round(Math.max(doc.width, doc.height) / 2), 20, 2000)
 }
 
-/** Choose the color of brush and fill. @param {string} color */
-export function chooseColor(color) {
-    const doc = state.currentDocument.value
-    if (!doc) return
-    doc.brush = { color }
-    applyFill(doc)
-}
-
-/** @param {"recolor"|"redraw"} fill */
-export function chooseFill(fill) {
-    state.fill.value = fill
-    const doc = state.currentDocument.value
-    if (doc) applyFill(doc)
-}
-
-/** Give a marked area the chosen color, or none. */
-export function applyFill(doc) {
-    const color = state.fill.value === "recolor" ? doc.brush.color : null
-    if (doc.maskColor !== color) doc.setMaskColor(color)
-}
-
 /** Add a region to the selection or take it out. @param {string} name */
 export function toggleRegion(name) {
     const doc = state.currentDocument.value

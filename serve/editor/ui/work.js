@@ -4,6 +4,7 @@ import { EditorDocument, EditorError, openPhoto, readLabels } from "../engine/do
 import { fetchInfo, segment } from "../api/gateway.js"
 import { RecipeError, readRecipe } from "../api/recipe.js"
 import { S } from "../strings.js"
+import { chooseColor, settleFill } from "./fill.js"
 import * as state from "./state.js"
 import { showNotice, showTrouble } from "./troubles.js"
 
@@ -70,6 +71,8 @@ async function openAsDocument(file, name) {
     const named = file instanceof File ? file : new File([file], name, { type: file.type })
     const photo = await openPhoto(named)
     const doc = new EditorDocument(photo)
+    doc.tool = "region"
+    doc.overlay = true // until something is chosen
     useAsDocument(doc)
     save()
     showNotice(S.opened(photo.name))
@@ -84,9 +87,10 @@ async function openRecipe(file) {
     const { color, seed, ...rest } = parameters
     // Regions have to be known before they can be selected.
     if (regions.length && !(await labelsReady(doc))) throw new RecipeError("regions", "regions")
-    await doc.importEdit({ mask, regions, strokes, color, strengthMap })
     state.fill.value = color === null && !strokes ? "redraw" : "recolor"
     if (color) doc.brush = { color }
+    settleFill()
+    await doc.importEdit({ mask, regions, strokes, color, strengthMap })
     state.changeSettings({ ...rest, seed, seedLocked: true })
     showNotice(S.recipeOpened)
 }
@@ -97,13 +101,18 @@ async function openRecipe(file) {
  * @param {EditorDocument} doc
  */
 export function useAsDocument(doc) {
+    let isFresh = !doc.canUndo
     const bump = () => state.revision.value++
     for (const name of ["change", "history", "selection"]) doc.addEventListener(name, bump)
     doc.addEventListener("history", () => {
+        // The overlay greets; from the first mark on it is in the way, unless called back.
+        if (isFresh && doc.overlay) doc.overlay = false
+        isFresh = false
         saveSoon()
         applyLabels(doc)
     })
     doc.addEventListener("hover", (event) => (state.hovered.value = event.detail))
+    doc.addEventListener("color", (event) => chooseColor(event.detail.color))
     doc.addEventListener("view", (event) => (state.view.value = event.detail))
     doc.addEventListener("trouble", (event) => showTrouble(event.detail.error))
     const old = state.currentDocument.value
@@ -111,6 +120,7 @@ export function useAsDocument(doc) {
     state.currentDocument.value = doc
     state.regionShares.value = {}
     old?.close()
+    settleFill()
     applyLabels(doc)
 }
 

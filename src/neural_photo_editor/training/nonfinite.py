@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.training.ema import EMA
 from neural_photo_editor.training.exit_codes import NONFINITE, exit_code_of
+from neural_photo_editor.training.optional_file import write_optional
 from neural_photo_editor.training.portrait_module import Batch, PortraitModule, logs_now
 
 _log = get_logger(__name__)
@@ -150,8 +151,8 @@ class NonFiniteGuard(Callback):
         skipped = _gathered(self._in_a_row, world_size=trainer.world_size)
         if trainer.is_global_zero:
             content = {"rollbacks": self.rollbacks, "skipped": skipped}
-            path = self.run_dir / REPORT_NAME
-            path.write_text(json.dumps(content, indent=2) + "\n")
+            text = json.dumps(content, indent=2) + "\n"
+            write_optional(self.run_dir / REPORT_NAME, lambda partial: partial.write_text(text))
 
     def _give_up(self, trainer: Trainer) -> NoReturn:
         _log.error(

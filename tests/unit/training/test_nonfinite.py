@@ -325,6 +325,16 @@ def test_there_may_be_no_checkpoint_to_go_back_to(
     assert different(poison.states[3], poison.states[4])
 
 
+def test_a_report_that_cannot_be_written_does_not_stop_the_rollback(
+    rates: dict[str, Any], fit: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    (tmp_path / REPORT_NAME).mkdir()
+    poison = Poison(4, 5, 6, images=True)
+    train(fit, segmenter(rates), poison, tmp_path, max_steps=7, callbacks=[SaveAt(tmp_path, 2)])
+    assert not different(poison.states[1], poison.states[5])
+    assert different(poison.states[1], poison.states[6])
+
+
 @pytest.mark.parametrize("name", ["skips_before_rollback", "max_rollbacks", "good_steps"])
 def test_numbers_below_one_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 0"):

@@ -55,11 +55,19 @@ def _custom_kinds() -> dict[tuple[str, str], Validator]:
 def _of_packages() -> dict[tuple[str, str], Validator]:
     from cloudcoil.models.keda import v1alpha1 as keda
     from cloudcoil.models.prometheus_operator import v1 as prometheus
+    from hera.workflows import models as argo
+    from kubeflow_trainer_api import models as trainer
 
     return {
+        ("argoproj.io/v1alpha1", "Workflow"): _by_model(argo.Workflow),
+        ("argoproj.io/v1alpha1", "WorkflowTemplate"): _by_model(argo.WorkflowTemplate),
         ("keda.sh/v1alpha1", "ScaledObject"): _by_model(keda.ScaledObject),
         ("monitoring.coreos.com/v1", "ServiceMonitor"): _by_model(prometheus.ServiceMonitor),
         ("monitoring.coreos.com/v1", "PrometheusRule"): _by_model(prometheus.PrometheusRule),
+        ("trainer.kubeflow.org/v1alpha1", "TrainJob"): _by_trainer(trainer.TrainerV1alpha1TrainJob),
+        ("trainer.kubeflow.org/v1alpha1", "TrainingRuntime"): _by_trainer(
+            trainer.TrainerV1alpha1TrainingRuntime
+        ),
     }
 
 
@@ -74,6 +82,18 @@ def _by_model(model: type[BaseModel]) -> Validator:
             ]
         # Unknown fields are dropped, so what was understood is compared with what was written.
         return lost(manifest, read.model_dump(by_alias=True, exclude_unset=True, mode="json"))
+
+    return validate
+
+
+def _by_trainer(model: Any) -> Validator:
+    """Validate by a model whose own conversions know quantities, and drop unknown fields."""
+
+    def validate(manifest: Manifest) -> list[str]:
+        try:
+            return lost(manifest, model.from_dict(manifest).to_dict())
+        except ValueError as error:
+            return [" ".join(str(error).split())]
 
     return validate
 

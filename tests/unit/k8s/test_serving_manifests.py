@@ -1,0 +1,34 @@
+"""Every overlay of serving, and the base with each component, by every rule."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from tests.unit.k8s.manifests import (
+    Manifest,
+    kustomizations,
+    needs_kubectl,
+    render,
+)
+from tests.unit.k8s.network_rules import NETWORK_RULES
+from tests.unit.k8s.pod_rules import POD_RULES
+from tests.unit.k8s.reference_rules import REFERENCE_RULES
+from tests.unit.k8s.validation import schema_problems
+
+pytestmark = needs_kubectl
+
+OVERLAYS = [name for name in kustomizations("serving/overlays") if not name.endswith("/release")]
+RULES = [*POD_RULES, *NETWORK_RULES, *REFERENCE_RULES]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_is_valid(overlay: str) -> None:
+    assert [problem for one in render(overlay) for problem in schema_problems(one)] == []
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_keeps_the_rules(
+    overlay: str, rule: Callable[[Sequence[Manifest]], list[str]]
+) -> None:
+    assert rule(render(overlay)) == []

@@ -225,7 +225,9 @@ export class EditorDocument extends EventTarget {
 
     #endStroke(layers, tool) {
         if (Object.keys(layers).length === 0) return
-        this.#step({ ...this.#work, ...layers, ...(layers.mask ? { maskIsRegions: false } : {}) }, tool)
+        const before = this.#work
+        this.#state.history.push({ ...before, ...layers, ...(layers.mask ? { maskIsRegions: false } : {}) }, tool)
+        this.#report(before, tool) // the stage has shown it all along
     }
 
     #pick(color) {
@@ -407,7 +409,8 @@ export class EditorDocument extends EventTarget {
         const label = direction < 0 ? history.undoLabel : history.redoLabel
         history.position += direction
         this.clearPreview()
-        this.#show(before, label)
+        this.#stage?.workChanged(before, this.#work)
+        this.#report(before, label)
     }
 
     /** Memory of the history in bytes, what is shown included. */

@@ -73,14 +73,16 @@ export const isEmpty = (tiles) => tiles.every((tile) => tile === null)
 
 /** A tile of these pixels; null when all are zero. @param {Uint8Array} data @returns {Tile|null} */
 export function tileOf(data) {
-    return words(data).some((word) => word !== 0) ? new Tile(data) : null
+    for (const word of words(data)) if (word !== 0) return new Tile(data)
+    return null
 }
 
 /** @param {Uint8Array} a @param {Uint8Array} b */
 export function samePixels(a, b) {
     const left = words(a)
     const right = words(b)
-    return left.every((word, at) => word === right[at])
+    for (let at = 0; at < left.length; at++) if (left[at] !== right[at]) return false
+    return true
 }
 
 /** The same memory as 32-bit words, to look at four bytes at a time. */

@@ -117,9 +117,8 @@ def _by_own_schema(manifest: Manifest, *, schema: Manifest) -> list[str]:
     return _by_json_schema(manifest, (schema, _kubernetes_definitions(VERSIONS[-1])))
 
 
-def _by_json_schema(manifest: Manifest, schema: tuple[Manifest, Resource[Any]]) -> list[str]:
-    contents, definitions = schema
-    registry: Registry[Any] = definitions @ Registry()
+def _by_json_schema(manifest: Manifest, schema: tuple[Manifest, Registry[Any]]) -> list[str]:
+    contents, registry = schema
     validator = jsonschema.Draft202012Validator(contents, registry=registry)
     return [
         f"{'.'.join(map(str, error.absolute_path))}: {error.message}"
@@ -128,7 +127,7 @@ def _by_json_schema(manifest: Manifest, schema: tuple[Manifest, Resource[Any]]) 
 
 
 @functools.cache
-def _kubernetes_schema(version: str, api_version: str, kind: str) -> tuple[Manifest, Resource[Any]]:
+def _kubernetes_schema(version: str, api_version: str, kind: str) -> tuple[Manifest, Registry[Any]]:
     group, _, number = api_version.rpartition("/")
     stem = "-".join(filter(None, (kind.lower(), group.partition(".")[0], number)))
     path = f"kubernetes-json-schema/v{version}.0-local-strict/{stem}.json"
@@ -136,6 +135,7 @@ def _kubernetes_schema(version: str, api_version: str, kind: str) -> tuple[Manif
 
 
 @functools.cache
-def _kubernetes_definitions(version: str) -> Resource[Any]:
+def _kubernetes_definitions(version: str) -> Registry[Any]:
     path = f"kubernetes-json-schema/v{version}.0-local-strict/_definitions.json"
-    return Resource.from_contents(schema_contents(path, version))
+    definitions = Resource.from_contents(schema_contents(path, version))
+    return (definitions @ Registry()).crawl()

@@ -6,13 +6,18 @@ import { takeKeyFromAddress } from "./api/key.js"
 import { S } from "./strings.js"
 import { App } from "./ui/app.js"
 import { html } from "./ui/html.js"
+import { followLock } from "./ui/locking.js"
 import { followFiles } from "./ui/opening.js"
 import { followKeyboard } from "./ui/shortcuts.js"
+import { info } from "./ui/state.js"
 import { followTheme } from "./ui/theme.js"
 import { loadInfo, restoreWork } from "./ui/work.js"
 
 takeKeyFromAddress()
-addEventListener("hashchange", takeKeyFromAddress)
+addEventListener("hashchange", () => {
+    takeKeyFromAddress()
+    if (!info.value) loadInfo()
+})
 document.title = S.name
 followTheme()
 const root = document.getElementById("app")
@@ -20,5 +25,6 @@ root.dataset.drop = S.welcome.drop
 render(html`<${App} />`, root)
 followFiles(root)
 followKeyboard()
+followLock()
 loadInfo()
 restoreWork()

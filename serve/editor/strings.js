@@ -78,8 +78,9 @@ export const S = {
         hardness: "Hardness",
         opacity: "Opacity",
         pressure: "Pen pressure",
-        pressures: { none: "Off", size: "Size", opacity: "Opacity", strength: "Strength" },
+        pressures: { none: "Pressure: off", size: "Pressure: size", opacity: "Pressure: opacity", strength: "Pressure: strength" },
         region: "Click a region to select it, Shift-click to add more",
+        regionTouch: "Tap a region to select it, add more in the list",
         eyedropper: "Click the photo to take its color",
         pan: "Drag to move, scroll or pinch to zoom",
         clearPaint: "Clear paint",
@@ -226,7 +227,6 @@ export const S = {
 
     enhance: {
         label: "Enhance",
-        keys: "Ctrl Enter",
         nothing: "Select a region or paint first, then Enhance",
         cancel: "Cancel",
         canceled: "Canceled. Your work is as it was.",
@@ -253,7 +253,10 @@ export const S = {
         variation: (number, count, seed) => `Variation ${number} of ${count}, seed ${seed}`,
         kept: "Kept. Paint on to build on it, or download it.",
         discarded: "Discarded. Your paint and selection are as they were.",
-        hold: "Hold to see the upload",
+        choose: (count) => `Choose one of ${count}`,
+        one: "Keep this result?",
+        hint: "Hold \\ or press C to compare it with the upload.",
+        seed: (seed) => `Seed ${seed}`,
     },
 
     downloads: {

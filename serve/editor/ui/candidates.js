@@ -1,24 +1,20 @@
-import { useEffect, useRef } from "../vendor/preact_hooks.js"
 import { S } from "../strings.js"
 import { Button } from "./controls.js"
 import { another, discard, keep, showCandidate } from "./enhance.js"
+import { useTakenFocus } from "./focus.js"
 import { html } from "./html.js"
-import { candidates } from "./state.js"
 
-/** The results to choose from: a strip where there are several, and what to do with the one that is shown. */
-export function Candidates() {
-    const choice = candidates.value
-    return choice && html`<${Choices} choice=${choice} />`
-}
-
-function Choices({ choice }) {
+/**
+ * The results to choose from, in place of the panel: what it sets cannot be changed before the choice.
+ *
+ * @param {{choice: import("./state.js").Candidates}} props
+ */
+export function Candidates({ choice }) {
     const { items, index } = choice
-    const keepButton = useRef(null)
-    useEffect(() => {
-        // Who pressed Enhance by keyboard goes on here.
-        if (document.activeElement === document.body) keepButton.current?.querySelector("button.primary")?.focus()
-    }, [])
-    return html`<section class="card candidates" aria-label=${S.result.label} ref=${keepButton}>
+    const box = useTakenFocus("button.primary")
+    return html`<section class="candidates" aria-label=${S.result.label} ref=${box}>
+        <h2>${items.length > 1 ? S.result.choose(items.length) : S.result.one}</h2>
+        <p class="hint">${S.result.hint}</p>
         ${items.length > 1 && html`<div class="strip" role="radiogroup" aria-label=${S.result.strip}
             onKeyDown=${(event) => moveChoice(event, choice)}>
             ${items.map(
@@ -32,10 +28,11 @@ function Choices({ choice }) {
             )}
         </div>`}
         <div class="candidate-buttons">
-            <${Button} icon="trash" kind="quiet" label=${S.result.discard} onClick=${() => discard()} />
+            <${Button} icon="check" kind="primary" className="large" label=${S.result.keep} onClick=${keep} />
             <${Button} icon="dice" label=${S.result.another} onClick=${another} />
-            <${Button} icon="check" kind="primary" label=${S.result.keep} onClick=${keep} />
+            <${Button} icon="trash" label=${S.result.discard} onClick=${() => discard()} />
         </div>
+        <p class="hint candidate-seed">${S.result.seed(items[index].seed)}</p>
     </section>`
 }
 

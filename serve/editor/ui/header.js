@@ -1,6 +1,7 @@
 import { S } from "../strings.js"
 import { Button, IconButton } from "./controls.js"
 import { html } from "./html.js"
+import { CTRL } from "./platform.js"
 import { candidates, dialog, job, useDocument } from "./state.js"
 import { theme, turnTheme } from "./theme.js"
 import { redo, stepName, undo } from "./tools.js"
@@ -39,10 +40,10 @@ export function Header() {
         <div class="header-tools">
             ${doc && html`
                 <div class="group">
-                    <${IconButton} icon="undo" keys="Ctrl Z" onClick=${undo}
+                    <${IconButton} icon="undo" keys=${`${CTRL} Z`} onClick=${undo}
                         label=${S.header.undo(stepName(doc.undoLabel))}
                         disabled=${isBusy || !(doc.canUndo || candidates.value)} />
-                    <${IconButton} icon="redo" keys="Ctrl Shift Z" onClick=${redo}
+                    <${IconButton} icon="redo" keys=${`${CTRL} Shift Z`} onClick=${redo}
                         label=${S.header.redo(stepName(doc.redoLabel))}
                         disabled=${isBusy || candidates.value !== null || !doc.canRedo} />
                 </div>

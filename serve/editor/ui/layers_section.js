@@ -15,7 +15,7 @@ export function LayersSection() {
     return html`<${Section} title=${S.layers.title} className="layers">
         <ul class="layer-list">
             ${LAYERS.map(
-                (name) => html`<${LayerRow} key=${name} name=${name} doc=${doc}
+                (name) => html`<${LayerRow} key=${name} name=${name}
                     isEmpty=${isEmpty[name]} clear=${clear[name]} />`,
             )}
         </ul>
@@ -25,7 +25,8 @@ export function LayersSection() {
     <//>`
 }
 
-function LayerRow({ name, doc, isEmpty, clear }) {
+function LayerRow({ name, isEmpty, clear }) {
+    const doc = useDocument()
     const { visible, opacity } = doc.layers[name]
     const label = S.layers.names[name]
     const set = (changes) => (doc.layers = { [name]: changes })

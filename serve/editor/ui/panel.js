@@ -1,8 +1,12 @@
 import { S } from "../strings.js"
+import { Candidates } from "./candidates.js"
 import { Button } from "./controls.js"
 import { enhance } from "./enhance.js"
+import { useTakenFocus } from "./focus.js"
 import { html } from "./html.js"
+import { JobCard } from "./job_card.js"
 import { LayersSection } from "./layers_section.js"
+import { CTRL } from "./platform.js"
 import { FillSection, RegionsSection } from "./regions_section.js"
 import { candidates, job, panelTab, useDocument } from "./state.js"
 import { StrengthSection, VariationsSection } from "./strength_section.js"
@@ -11,6 +15,9 @@ import { TuningSection } from "./tuning_section.js"
 /** What to change, how, and how much; on a narrow window one tab at a time. */
 export function Panel() {
     const tab = panelTab.value
+    if (candidates.value) {
+        return html`<aside class="panel" aria-label=${S.panel.label}><${Candidates} choice=${candidates.value} /></aside>`
+    }
     return html`<aside class="panel" aria-label=${S.panel.label}>
         <div class="panel-tabs" role="group" aria-label=${S.panel.label}>
             ${Object.entries(S.panel.tabs).map(
@@ -30,19 +37,21 @@ export function Panel() {
             </div>
             <div class="tab-layers"><${LayersSection} /></div>
         </div>
-        <${EnhanceBar} />
+        <div class="panel-foot">
+            ${job.value ? html`<${JobCard} job=${job.value} />` : html`<${EnhanceBar} />`}
+        </div>
     </aside>`
 }
 
 function EnhanceBar() {
     const doc = useDocument()
     const isEmpty = doc.maskEmpty && doc.paintEmpty
-    return html`<div class="enhance-bar">
+    const box = useTakenFocus("button")
+    return html`<div class="enhance-bar" ref=${box}>
         <${Button} icon="sparkles" kind="primary" className="enhance" label=${S.enhance.label}
-            disabled=${job.value !== null || candidates.value !== null}
             aria-describedby=${isEmpty ? "enhance-hint" : undefined}
             aria-keyshortcuts="Control+Enter" onClick=${enhance}>
-            <kbd aria-hidden="true">${S.enhance.keys}</kbd>
+            <kbd aria-hidden="true">${CTRL} Enter</kbd>
         <//>
         ${isEmpty && html`<p class="hint" id="enhance-hint">${S.enhance.nothing}</p>`}
     </div>`

@@ -6,13 +6,13 @@ import { html } from "./html.js"
 import { fill, locked, regionShares, segmentation, useDocument } from "./state.js"
 import { Section } from "./section.js"
 import { toggleRegion } from "./tools.js"
-import { applyLabels } from "./work.js"
+import { retryLabels } from "./work.js"
 
 /** Legend and selection in one: every region of the photo with its color and share. */
 export function RegionsSection() {
     const doc = useDocument()
     return html`<${Section} title=${S.regions.title} className="regions">
-        <${Legend} doc=${doc} />
+        <${Legend} />
         <p class="hint" role="status">${selectionInWords(doc)}</p>
         <div class="button-row" role="group" aria-label=${S.regions.actions} inert=${locked.value}>
             <${Button} kind="quiet" label=${S.regions.all} onClick=${() => doc.selectAll()} />
@@ -22,14 +22,15 @@ export function RegionsSection() {
     <//>`
 }
 
-function Legend({ doc }) {
+function Legend() {
+    const doc = useDocument()
     if (segmentation.value === "loading") {
         return html`<p class="loading" role="status"><span class="spinner"></span>${S.regions.loading}</p>`
     }
     if (segmentation.value === "failed" || !doc.labels) {
         return html`<div class="field">
             <p class="hint">${S.regions.failed} ${S.regions.failedHint}</p>
-            <${Button} icon="retry" label=${S.regions.retry} onClick=${() => applyLabels(doc)} />
+            <${Button} icon="retry" label=${S.regions.retry} onClick=${retryLabels} />
         </div>`
     }
     const { names, colors } = doc.labels

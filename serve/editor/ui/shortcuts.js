@@ -3,14 +3,13 @@
 import { signal } from "../vendor/signals_core.js"
 import { discard, enhance, keep } from "./enhance.js"
 import { askForFile } from "./header.js"
+import { CTRL } from "./platform.js"
 import { candidates, currentDocument, dialog, job, locked } from "./state.js"
 import {
     TOOLS, changeHardness, chooseTool, redo, resizeBrush, toggleCompare, toggleOverlay, undo,
 } from "./tools.js"
 
 const STORED_AS = "npe-single-keys"
-const IS_MAC = /mac/i.test(navigator.userAgentData?.platform ?? navigator.platform)
-const CTRL = IS_MAC ? "⌘" : "Ctrl"
 
 /** Shortcuts without Ctrl can be turned off: speech input and shaky hands press them by accident. */
 export const singleKeys = signal(localStorageItem() !== "off")
@@ -30,7 +29,7 @@ const unlocked = (action) => withDocument((doc) => locked.value || action(doc))
 
 /**
  * name: of the text in strings.js. keys: KeyboardEvent.key, lowercase, with "ctrl+" and "shift+" before.
- * shown: what the help sheet says. needs: "ctrl" ones work everywhere, the others not in fields.
+ * shown: what the help sheet says. Those with Ctrl work everywhere, the others not in fields.
  */
 export const SHORTCUTS = [
     ...TOOLS.map(({ tool, key }) => ({

@@ -1,12 +1,11 @@
 import { useEffect, useRef } from "../vendor/preact_hooks.js"
 import { S } from "../strings.js"
-import { Candidates } from "./candidates.js"
 import { IconButton } from "./controls.js"
 import { html } from "./html.js"
-import { JobCard } from "./job_card.js"
 import { hovered, useDocument, view } from "./state.js"
 import { ToolOptions } from "./tool_options.js"
 import { toggleCompare, toggleOverlay } from "./tools.js"
+import { TroubleCard } from "./trouble_card.js"
 
 /** The photo, and what floats over it. */
 export function Stage() {
@@ -16,13 +15,10 @@ export function Stage() {
         <div class="canvas-box">
             <${Canvas} doc=${doc} key=${doc} />
             <${HoverName} />
-            ${doc.compare !== null && html`<${CompareLabels} doc=${doc} />`}
+            ${doc.compare !== null && html`<${CompareLabels} />`}
+            <div class="stage-float"><${TroubleCard} /></div>
         </div>
-        <div class="stage-foot">
-            <${JobCard} />
-            <${Candidates} />
-            <${ViewBar} doc=${doc} />
-        </div>
+        <${ViewBar} />
     </main>`
 }
 
@@ -30,6 +26,8 @@ function Canvas({ doc }) {
     const canvas = useRef(null)
     useEffect(() => {
         doc.attach(canvas.current)
+        // The button that opened the photo is gone.
+        if (document.activeElement === document.body) canvas.current.focus()
         return () => doc.detach()
     }, [doc])
     return html`<canvas ref=${canvas} class="canvas" tabIndex="0" role="img"
@@ -46,7 +44,8 @@ function HoverName() {
 }
 
 /** Which side is which, while the photo is divided. */
-function CompareLabels({ doc }) {
+function CompareLabels() {
+    const doc = useDocument()
     view.value // the divider moves with the photo
     const { x } = doc.view.toCanvas(doc.compare * doc.width, 0)
     return html`<div class="compare-labels" aria-hidden="true" style=${{ "--at": `${x}px` }}>
@@ -55,7 +54,8 @@ function CompareLabels({ doc }) {
     </div>`
 }
 
-function ViewBar({ doc }) {
+function ViewBar() {
+    const doc = useDocument()
     const { scale, fitted } = view.value
     return html`<div class="view-bar" role="group" aria-label=${S.stage.zoom}>
         <${IconButton} icon="region" side="top" label=${S.stage.overlay} keys="L" pressed=${doc.overlay}

@@ -11,6 +11,9 @@ const SLIDER_STEPS = 100
 const toSize = (position, most) => Math.max(1, Math.round(most * (position / SLIDER_STEPS) ** 3))
 const toPosition = (size, most) => SLIDER_STEPS * Math.cbrt(size / most)
 
+/** Fingers have no Shift. */
+const HAS_SHIFT = matchMedia("(hover: hover)").matches
+
 /** What the chosen tool can be set to, above the photo. */
 export function ToolOptions() {
     const doc = useDocument()
@@ -19,12 +22,17 @@ export function ToolOptions() {
     return html`<div class="tool-options" role="group" aria-label=${S.options.label} inert=${locked.value}>
         <span class="tool-name">${S.tools[tool]}</span>
         ${tool === "brush" && html`<${ColorButton} color=${doc.brush.color} onChange=${chooseColor} />`}
-        ${isPainting && html`<${BrushOptions} doc=${doc} />`}
-        ${S.options[tool] && html`<span class="tool-hint">${S.options[tool]}</span>`}
+        ${isPainting && html`<${BrushOptions} />`}
+        ${hintOf(tool) && html`<span class="tool-hint">${hintOf(tool)}</span>`}
     </div>`
 }
 
-function BrushOptions({ doc }) {
+function hintOf(tool) {
+    return tool === "region" && !HAS_SHIFT ? S.options.regionTouch : S.options[tool]
+}
+
+function BrushOptions() {
+    const doc = useDocument()
     const { size, hardness, opacity, pressure } = doc.brush
     const most = maxBrushSize(doc)
     const set = (changes) => (doc.brush = changes)
@@ -40,7 +48,7 @@ function BrushOptions({ doc }) {
                 text=${formatPercent(opacity)} onInput=${(value) => set({ opacity: value })} />
         `}
         ${doc.tool === "brush" && html`<label class="pressure">
-            <span>${S.options.pressure}</span>
+            <span class="unseen">${S.options.pressure}</span>
             <select value=${pressure} onChange=${(event) => set({ pressure: event.currentTarget.value })}>
                 ${Object.entries(S.options.pressures).map(
                     ([value, label]) => html`<option value=${value} selected=${value === pressure}>${label}</option>`,

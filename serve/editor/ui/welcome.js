@@ -3,8 +3,8 @@ import { S } from "../strings.js"
 import { Button } from "./controls.js"
 import { askForFile } from "./header.js"
 import { html } from "./html.js"
-import { JobCard } from "./job_card.js"
 import { info } from "./state.js"
+import { TroubleCard } from "./trouble_card.js"
 import { showTrouble } from "./troubles.js"
 import { openFile } from "./work.js"
 
@@ -33,7 +33,7 @@ export function Welcome() {
                     </li>`)}
                 </ul>
             </section>
-            <${JobCard} />
+            <${TroubleCard} />
         </div>
     </main>`
 }

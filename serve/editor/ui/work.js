@@ -131,16 +131,26 @@ export function dropCandidates() {
 }
 
 /** Show the regions of the image that the next edit starts from; find them where they are not known. */
-export function applyLabels(doc = state.currentDocument.value) {
+function applyLabels(doc) {
     const { blob } = doc.base
     const known = labelsOf.get(blob)
     if (known === undefined) {
         findLabels(doc, blob)
+    } else if (known === "failed") {
+        state.segmentation.value = "failed"
     } else if (known !== "loading" && doc.labels?.ids !== known.labels.ids) {
         doc.setLabels(known.labels)
         state.regionShares.value = known.shares
         state.segmentation.value = "ready"
     }
+}
+
+/** Ask for the regions once more. */
+export function retryLabels() {
+    const doc = state.currentDocument.value
+    if (!doc) return
+    labelsOf.delete(doc.base.blob)
+    applyLabels(doc)
 }
 
 async function findLabels(doc, blob) {
@@ -159,8 +169,9 @@ async function findLabels(doc, blob) {
     } catch (error) {
         labelsOf.delete(blob)
         if (signal.aborted) return
+        labelsOf.set(blob, "failed") // asked for again only when somebody says so
         state.segmentation.value = "failed"
-        showTrouble(error, () => applyLabels(doc))
+        showTrouble(error, retryLabels)
     }
 }
 

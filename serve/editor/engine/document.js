@@ -157,14 +157,14 @@ export class EditorDocument extends EventTarget {
     /** Make another state of the work the current one. */
     #step(work, label) {
         const before = this.#work
-        const isFirstMark = isEmpty(before.mask) && !isEmpty(work.mask) && label !== "import"
-        this.#state.history.push(isFirstMark ? { ...work, maskColor: this.fillColor } : work, label)
-        this.#show(before, label)
+        this.#state.history.push(work, label)
+        this.#stage?.workChanged(before, work)
+        this.#report(before, label)
     }
 
-    #show(before, label) {
+    /** Say what came after another state. */
+    #report(before, label) {
         const after = this.#work
-        this.#stage?.workChanged(before, after)
         this.#state.images.tidy([after.base, after.result])
         this.#scheduleTidying()
         this.#tell("history", { label })

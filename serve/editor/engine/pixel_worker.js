@@ -1,6 +1,6 @@
 /** Decodes and encodes whole images beside the page's own thread. */
 
-import { encodePng } from "./png.js"
+import { decodePng, encodePng } from "./png.js"
 import { Grid, TILE } from "./grid.js"
 
 /** A level smaller than this is not worth having. */
@@ -16,35 +16,38 @@ async function decodeLevels({ blob }) {
     return { value: levels, transfer: levels }
 }
 
-/** RGBA as the file has it. */
+/** Pixels as the file has them; those of other kinds of PNG by way of a canvas. */
 async function decodePixels(blob) {
+    const exact = await decodePng(new Uint8Array(await blob.arrayBuffer()))
+    if (exact) return exact
     const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" })
     const { width, height } = bitmap
     const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true })
     context.drawImage(bitmap, 0, 0)
     bitmap.close()
-    return { width, height, data: context.getImageData(0, 0, width, height).data }
+    return { width, height, channels: 4, pixels: context.getImageData(0, 0, width, height).data }
 }
 
 async function decodeLabels({ blob }) {
-    const { width, height, data } = await decodePixels(blob)
+    const { width, height, channels, pixels } = await decodePixels(blob)
     const ids = new Uint8Array(width * height)
-    for (let at = 0; at < ids.length; at++) ids[at] = data[4 * at]
+    for (let at = 0; at < ids.length; at++) ids[at] = pixels[channels * at]
     return { value: { width, height, ids }, transfer: [ids.buffer] }
 }
 
 /** Squares of a layer from its image: paint as it is, a mask of 0 and 255, restraint from strength. */
 async function decodeSquares({ blob, layer }) {
-    const { width, height, data } = await decodePixels(blob)
+    const { width, height, channels, pixels } = await decodePixels(blob)
+    if (layer === "paint" && channels !== 4) throw new Error("strokes have an alpha channel")
     const grid = new Grid(width, height)
     const squares = grid.empty().map((_, index) => {
         const square = new Uint8Array(TILE * TILE * (layer === "paint" ? 4 : 1))
         const { x0, y0, x1, y1 } = grid.rect(index)
         for (let y = y0; y < y1; y++) {
-            const row = data.subarray(4 * (y * width + x0), 4 * (y * width + x1))
+            const row = pixels.subarray(channels * (y * width + x0), channels * (y * width + x1))
             const to = (y - y0) * TILE
             if (layer === "paint") square.set(row, 4 * to)
-            else for (let x = 0; x < x1 - x0; x++) square[to + x] = fromGray[layer](row[4 * x])
+            else for (let x = 0; x < x1 - x0; x++) square[to + x] = fromGray[layer](row[channels * x])
         }
         return square
     })

@@ -1,4 +1,4 @@
-/** PNG files of exact pixels: a canvas would round colors by their alpha, and lose those that are faint. */
+/** PNG files, to and from exact pixels: a canvas would round colors by their alpha, and lose those that are faint. */
 
 const SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a)
 const COLOR_TYPE = { 1: 0, 4: 6 } // by channels: gray, RGBA
@@ -41,6 +41,73 @@ async function deflated(pixels, rowBytes) {
     }
     const stream = new Blob([filtered]).stream().pipeThrough(new CompressionStream("deflate"))
     return new Uint8Array(await new Response(stream).arrayBuffer())
+}
+
+/**
+ * Pixels of a PNG as encodePng writes them: 8 bits, gray or RGBA, not interlaced.
+ *
+ * @param {Uint8Array} bytes
+ * @returns {Promise<{width: number, height: number, channels: 1|4, pixels: Uint8Array}|null>}  null: another kind
+ * @throws {Error} when it is damaged
+ */
+export async function decodePng(bytes) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    if (!SIGNATURE.every((byte, at) => bytes[at] === byte)) return null
+    const [width, height] = [view.getUint32(16), view.getUint32(20)]
+    const channels = { 0: 1, 6: 4 }[view.getUint8(25)]
+    const isPlain = view.getUint8(24) === 8 && channels !== undefined && view.getUint8(28) === 0
+    const data = []
+    for (let at = 8; at < bytes.length; at += 12 + view.getUint32(at)) {
+        const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8))
+        if (type === "tRNS") return null
+        if (type === "IDAT") data.push(bytes.subarray(at + 8, at + 8 + view.getUint32(at)))
+    }
+    if (!isPlain) return null
+    const filtered = await inflated(data, height * (width * channels + 1))
+    return { width, height, channels, pixels: unfiltered(filtered, width * channels, height, channels) }
+}
+
+/** @param {Uint8Array[]} parts @param {number} size  in bytes; a file that unpacks to another is damaged */
+async function inflated(parts, size) {
+    const result = new Uint8Array(size)
+    let at = 0
+    const reader = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate")).getReader()
+    for (;;) {
+        const { done, value } = await reader.read()
+        if (done) break
+        result.set(value, at) // a RangeError where there is too much
+        at += value.length
+    }
+    if (at !== size) throw new Error("the image ends too early")
+    return result
+}
+
+/** Undo the filter of each row; PNG, section 9.2. */
+function unfiltered(filtered, rowBytes, rows, channels) {
+    const pixels = new Uint8Array(rowBytes * rows)
+    for (let row = 0; row < rows; row++) {
+        const filter = filtered[row * (rowBytes + 1)]
+        const from = row * (rowBytes + 1) + 1
+        const to = row * rowBytes
+        for (let at = 0; at < rowBytes; at++) {
+            const left = at < channels ? 0 : pixels[to + at - channels]
+            const up = row === 0 ? 0 : pixels[to + at - rowBytes]
+            const corner = row === 0 || at < channels ? 0 : pixels[to + at - rowBytes - channels]
+            pixels[to + at] = filtered[from + at] + predicted(filter, left, up, corner)
+        }
+    }
+    return pixels
+}
+
+function predicted(filter, left, up, corner) {
+    if (filter === 0) return 0
+    if (filter === 1) return left
+    if (filter === 2) return up
+    if (filter === 3) return (left + up) >> 1
+    const toLeft = Math.abs(up - corner)
+    const toUp = Math.abs(left - corner)
+    const toCorner = Math.abs(left + up - 2 * corner)
+    return toLeft <= toUp && toLeft <= toCorner ? left : toUp <= toCorner ? up : corner
 }
 
 function chunk(type, data) {

@@ -6,6 +6,7 @@
 import { colorBytes } from "./color.js"
 import { EditorError } from "./errors.js"
 import { TILE } from "./grid.js"
+import { readImageHeader } from "./image_header.js"
 import { decodeSquares, encodeLayers } from "./pixel_jobs.js"
 import { buildLayer, isEmpty, tileOf } from "./tiles.js"
 
@@ -102,7 +103,7 @@ const squares = (tiles) => tiles.flatMap((tile, index) => (tile ? [[index, tile.
  * @param {import("./grid.js").Grid} grid
  * @param {import("./labels.js").Labels|null} labels   without them regions are left out
  * @returns {Promise<Partial<Work>>}
- * @throws {EditorError} "broken-image", "wrong-size"
+ * @throws {EditorError} "broken-image", "wrong-size", "not-an-image", "unsupported-type"
  */
 export async function importLayers({ mask, regions, strokes, color, strengthMap }, grid, labels) {
     const layers = { ...noPaint(grid), ...noMarks(grid), maskColor: color }
@@ -113,9 +114,10 @@ export async function importLayers({ mask, regions, strokes, color, strengthMap 
 }
 
 async function readLayer(blob, layer, grid) {
-    const { width, height, squares } = await decodeSquares(blob, layer)
+    const { width, height } = readImageHeader(new Uint8Array(await blob.arrayBuffer()))
     if (width !== grid.width || height !== grid.height) {
         throw new EditorError("wrong-size", { width, height, expected: { width: grid.width, height: grid.height } })
     }
+    const { squares } = await decodeSquares(blob, layer)
     return squares.map(tileOf)
 }

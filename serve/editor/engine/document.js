@@ -157,9 +157,16 @@ export class EditorDocument extends EventTarget {
     /** Make another state of the work the current one. */
     #step(work, label) {
         const before = this.#work
-        this.#state.history.push(work, label)
-        this.#stage?.workChanged(before, work)
+        const after = this.#withFill(work, label)
+        this.#state.history.push(after, label)
+        this.#stage?.workChanged(before, after)
         this.#report(before, label)
+    }
+
+    /** The first marks get the fill's color. */
+    #withFill(work, label) {
+        const isFirstMark = isEmpty(this.#work.mask) && !isEmpty(work.mask) && label !== "import"
+        return isFirstMark ? { ...work, maskColor: this.fillColor } : work
     }
 
     /** Say what came after another state. */
@@ -226,7 +233,8 @@ export class EditorDocument extends EventTarget {
     #endStroke(layers, tool) {
         if (Object.keys(layers).length === 0) return
         const before = this.#work
-        this.#state.history.push({ ...before, ...layers, ...(layers.mask ? { maskIsRegions: false } : {}) }, tool)
+        const work = { ...before, ...layers, ...(layers.mask ? { maskIsRegions: false } : {}) }
+        this.#state.history.push(this.#withFill(work, tool), tool)
         this.#report(before, tool) // the stage has shown it all along
     }
 

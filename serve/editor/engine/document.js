@@ -234,8 +234,10 @@ export class EditorDocument extends EventTarget {
         if (Object.keys(layers).length === 0) return
         const before = this.#work
         const work = { ...before, ...layers, ...(layers.mask ? { maskIsRegions: false } : {}) }
-        this.#state.history.push(this.#withFill(work, tool), tool)
-        this.#report(before, tool) // the stage has shown it all along
+        const after = this.#withFill(work, tool)
+        this.#state.history.push(after, tool)
+        if (after.maskColor !== before.maskColor) this.#stage?.workChanged(before, after)
+        this.#report(before, tool) // the stage has shown the rest all along
     }
 
     #pick(color) {

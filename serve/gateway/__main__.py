@@ -11,12 +11,7 @@ from serve.gateway.settings import DEFAULT_FILE, load_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m serve.gateway", description=__doc__)
-    parser.add_argument("--config", type=Path, default=DEFAULT_FILE, help="the settings' YAML file")
-    parser.add_argument("--host", help="public address, instead of the file's")
-    parser.add_argument("--port", type=int, help="public port, instead of the file's")
-    parser.add_argument("--no-keys", action="store_true", help="ask for no keys; loopback only")
-    options = parser.parse_args(arguments)
+    options = _parse(arguments)
     try:
         settings = load_settings(options.config, host=options.host, port=options.port)
         configure_logs()
@@ -25,6 +20,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m serve.gateway", description=__doc__)
+    parser.add_argument("--config", type=Path, default=DEFAULT_FILE, help="the settings' YAML file")
+    parser.add_argument("--host", help="public address, instead of the file's")
+    parser.add_argument("--port", type=int, help="public port, instead of the file's")
+    parser.add_argument("--no-keys", action="store_true", help="ask for no keys; loopback only")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

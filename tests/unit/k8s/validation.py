@@ -6,6 +6,7 @@ or against a closed schema of ours in schemas/ with the fields that are in use.
 """
 
 import functools
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,27 @@ SCHEMAS = Path(__file__).parent / "schemas"
 Validator = Callable[[Manifest], list[str]]
 
 
+# Models that packages bring, by apiVersion and kind; importing one takes a second.
+_TRAINER = "kubeflow_trainer_api.models:TrainerV1alpha1"
+_MODELS = {
+    ("argoproj.io/v1alpha1", "Workflow"): "hera.workflows.models:Workflow",
+    ("argoproj.io/v1alpha1", "WorkflowTemplate"): "hera.workflows.models:WorkflowTemplate",
+    ("keda.sh/v1alpha1", "ScaledObject"): "cloudcoil.models.keda.v1alpha1:ScaledObject",
+    **{
+        ("monitoring.coreos.com/v1", kind): f"cloudcoil.models.prometheus_operator.v1:{kind}"
+        for kind in ("ServiceMonitor", "PrometheusRule")
+    },
+    **{
+        ("trainer.kubeflow.org/v1alpha1", kind): f"{_TRAINER}{kind}"
+        for kind in ("TrainJob", "TrainingRuntime")
+    },
+}
+
+
 def schema_problems(manifest: Manifest) -> list[str]:
     """Return what is wrong with an object by the schema of its kind."""
     api_version, kind = manifest.get("apiVersion", ""), manifest.get("kind", "")
-    custom = _custom_kinds().get((api_version, kind))
+    custom = _own_kinds().get((api_version, kind)) or _by_package(api_version, kind)
     if custom is not None:
         return [f"{kind}: {problem}" for problem in custom(manifest)]
     found = []
@@ -40,8 +58,8 @@ def schema_problems(manifest: Manifest) -> list[str]:
 
 
 @functools.cache
-def _custom_kinds() -> dict[tuple[str, str], Validator]:
-    """Return how the custom kinds are validated, by apiVersion and kind."""
+def _own_kinds() -> dict[tuple[str, str], Validator]:
+    """Return how the kinds with schemas of our own are validated, by apiVersion and kind."""
     kinds: dict[tuple[str, str], Validator] = {}
     for file in SCHEMAS.glob("*.yaml"):
         schema = yaml.safe_load(file.read_text())
@@ -49,26 +67,15 @@ def _custom_kinds() -> dict[tuple[str, str], Validator]:
         kinds[known["apiVersion"]["const"], known["kind"]["const"]] = functools.partial(
             _by_own_schema, schema=schema
         )
-    return kinds | _of_packages()
+    return kinds
 
 
-def _of_packages() -> dict[tuple[str, str], Validator]:
-    from cloudcoil.models.keda import v1alpha1 as keda
-    from cloudcoil.models.prometheus_operator import v1 as prometheus
-    from hera.workflows import models as argo
-    from kubeflow_trainer_api import models as trainer
-
-    return {
-        ("argoproj.io/v1alpha1", "Workflow"): _by_model(argo.Workflow),
-        ("argoproj.io/v1alpha1", "WorkflowTemplate"): _by_model(argo.WorkflowTemplate),
-        ("keda.sh/v1alpha1", "ScaledObject"): _by_model(keda.ScaledObject),
-        ("monitoring.coreos.com/v1", "ServiceMonitor"): _by_model(prometheus.ServiceMonitor),
-        ("monitoring.coreos.com/v1", "PrometheusRule"): _by_model(prometheus.PrometheusRule),
-        ("trainer.kubeflow.org/v1alpha1", "TrainJob"): _by_trainer(trainer.TrainerV1alpha1TrainJob),
-        ("trainer.kubeflow.org/v1alpha1", "TrainingRuntime"): _by_trainer(
-            trainer.TrainerV1alpha1TrainingRuntime
-        ),
-    }
+def _by_package(api_version: str, kind: str) -> Validator | None:
+    name = _MODELS.get((api_version, kind))
+    if name is None:
+        return None
+    model = pkgutil.resolve_name(name)
+    return _by_trainer(model) if name.startswith(_TRAINER) else _by_model(model)
 
 
 def _by_model(model: type[BaseModel]) -> Validator:

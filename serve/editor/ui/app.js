@@ -16,7 +16,7 @@ export function App() {
         <${Header} />
         <${FileField} />
         ${doc
-            ? html`<div class="workspace"><${Toolbar} /><${Stage} /><${Panel} /></div>`
+            ? html`<div class="workspace"><nav class="tools" aria-label=${S.tools.label}><${Toolbar} /></nav><${Stage} /><${Panel} /></div>`
             : html`<${Welcome} />`}
         <${Notice} />
         <${Dialogs} />
@@ -26,7 +26,7 @@ export function App() {
 
 function Notice() {
     const { text, action } = notice.value ?? {}
-    return text && html`<div class="notice">
+    return text && html`<div class="notice" role="region" aria-label=${S.notice}>
         <span>${text}</span>
         ${action && html`<button type="button" class="button link" onClick=${action.run}>${action.label}</button>`}
     </div>`

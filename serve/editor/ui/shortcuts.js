@@ -44,6 +44,7 @@ export const SHORTCUTS = [
     { name: "zoomOut", group: "view", keys: ["-"], shown: "-", run: withDocument((doc) => doc.view.zoomOut()) },
     { name: "fit", group: "view", keys: ["0"], shown: "0", run: withDocument((doc) => doc.view.fit()) },
     { name: "actual", group: "view", keys: ["1"], shown: "1", run: withDocument((doc) => doc.view.actual()) },
+    { name: "arrows", group: "view", keys: [], shown: "← ↑ → ↓", run: null },
     { name: "compare", group: "view", keys: ["c"], shown: "C", run: toggleCompare },
     { name: "original", group: "view", keys: [], shown: "\\", run: null },
     { name: "overlay", group: "view", keys: ["l"], shown: "L", run: toggleOverlay },

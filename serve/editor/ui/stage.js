@@ -7,6 +7,10 @@ import { ToolOptions } from "./tool_options.js"
 import { toggleCompare, toggleOverlay } from "./tools.js"
 import { TroubleCard } from "./trouble_card.js"
 
+/** Arrow keys move the view over the photo, so the photo moves the other way. */
+const MOVES = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }
+const MOVE_BY = 60 // CSS pixels
+
 /** The photo, and what floats over it. */
 export function Stage() {
     const doc = useDocument()
@@ -30,7 +34,13 @@ function Canvas({ doc }) {
         if (document.activeElement === document.body) canvas.current.focus()
         return () => doc.detach()
     }, [doc])
-    return html`<canvas ref=${canvas} class="canvas" tabIndex="0" role="img"
+    const move = (event) => {
+        const [dx, dy] = MOVES[event.key] ?? [0, 0]
+        if (!dx && !dy) return
+        event.preventDefault()
+        doc.view.panBy(dx * MOVE_BY, dy * MOVE_BY)
+    }
+    return html`<canvas ref=${canvas} class="canvas" tabIndex="0" role="img" onKeyDown=${move}
         aria-label=${S.stage.canvas(doc.name)}></canvas>`
 }
 
@@ -47,7 +57,7 @@ function HoverName() {
 function CompareLabels() {
     const doc = useDocument()
     view.value // the divider moves with the photo
-    const { x } = doc.view.toCanvas(doc.compare * doc.width, 0)
+    const [x] = doc.view.toCanvas(doc.compare * doc.width, 0)
     return html`<div class="compare-labels" aria-hidden="true" style=${{ "--at": `${x}px` }}>
         <span class="compare-before">${S.stage.before}</span>
         <span class="compare-after">${S.stage.after}</span>
@@ -58,7 +68,7 @@ function ViewBar() {
     const doc = useDocument()
     const { scale, fitted } = view.value
     return html`<div class="view-bar" role="group" aria-label=${S.stage.zoom}>
-        <${IconButton} icon="region" side="top" label=${S.stage.overlay} keys="L" pressed=${doc.overlay}
+        <${IconButton} icon="regions" side="top" label=${S.stage.overlay} keys="L" pressed=${doc.overlay}
             disabled=${!doc.labels} onClick=${toggleOverlay} />
         <${IconButton} icon="compare" side="top" label=${S.stage.compare} keys="C"
             pressed=${doc.compare !== null} onClick=${toggleCompare} />

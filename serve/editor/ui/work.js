@@ -75,7 +75,7 @@ async function openAsDocument(file, name) {
     doc.overlay = true // until something is chosen
     useAsDocument(doc)
     save()
-    showNotice(S.opened(photo.name))
+    state.announcement.value = S.opened(photo.name)
     return doc
 }
 

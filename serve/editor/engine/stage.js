@@ -6,7 +6,7 @@ import { maskFill, paintFill } from "./layer_fills.js"
 import { PointerInput } from "./pointer_input.js"
 import { Renderer } from "./renderer.js"
 import { drawScene, MASK_TINT } from "./scene.js"
-import { Stroke } from "./stroke.js"
+import { Stroke, warmUp } from "./stroke.js"
 
 const STROKE_TOOLS = ["brush", "erase", "mask", "unmask"]
 const CURSORS = { eyedropper: "crosshair", pan: "grab", region: "pointer" }
@@ -74,6 +74,7 @@ export class Stage {
         })
         this.input = new PointerInput(canvas, state.view, this.#actions())
         this.toolChanged()
+        warmUp()
     }
 
     get #work() {

@@ -1,7 +1,7 @@
 /** A stroke under way: from points of a pointer to new squares of the layers it touches. */
 
 import { colorBytes } from "./color.js"
-import { TILE } from "./grid.js"
+import { Grid, TILE } from "./grid.js"
 import { samePixels, tileOf } from "./tiles.js"
 import { StrokeCoverage } from "./stroke_coverage.js"
 import { blendPaint, blendRestraint, erasePaint, setMask } from "./stroke_blending.js"
@@ -183,4 +183,26 @@ function between(a, b, t) {
         opacity: mix(a.opacity, b.opacity),
         strength: mix(a.strength, b.strength),
     }
+}
+
+/**
+ * Paint where nobody sees it while the page is idle: the browser compiles what it runs often, and the first real
+ * stroke is as quick as the next ones.
+ */
+export function warmUp() {
+    const grid = new Grid(TILE, TILE)
+    const layers = { paint: grid.empty(), mask: grid.empty(), restraint: grid.empty() }
+    const brush = { hardness: 0.5, color: "#808080", pressure: "none" }
+    const stroke = new Stroke(grid, layers, "brush", brush)
+    let steps = 0
+    const paint = (deadline) => {
+        while (steps < 80 && deadline.timeRemaining() > 4) {
+            const [x, y] = [TILE / 2 + 90 * Math.cos(steps), TILE / 2 + 90 * Math.sin(1.7 * steps)]
+            stroke.add({ x, y, radius: 30, opacity: (1 + steps) / 80, strength: 1, time: 0 })
+            stroke.advance(false, () => {})
+            steps += 1
+        }
+        if (steps < 80) requestIdleCallback(paint)
+    }
+    requestIdleCallback(paint)
 }

@@ -22,25 +22,27 @@ function forPixels(rect, visit) {
  * @param {number[]} color   three bytes
  */
 export function blendPaint(before, out, coverage, rect, [red, green, blue]) {
-    forPixels(rect, (at) => {
-        const cover = coverage[at]
-        if (cover === 0) return
-        const pixel = 4 * at
-        const below = before ? before[pixel + 3] : 0
-        if (below === 0 || cover === 255) {
-            out[pixel] = red
-            out[pixel + 1] = green
-            out[pixel + 2] = blue
-            out[pixel + 3] = cover
-            return
+    for (let y = rect.y0; y < rect.y1; y++) {
+        for (let at = y * TILE + rect.x0; at < y * TILE + rect.x1; at++) {
+            const cover = coverage[at]
+            if (cover === 0) continue
+            const pixel = 4 * at
+            const below = before === null ? 0 : before[pixel + 3]
+            if (below === 0 || cover === 255) {
+                out[pixel] = red
+                out[pixel + 1] = green
+                out[pixel + 2] = blue
+                out[pixel + 3] = cover
+                continue
+            }
+            const alpha = cover + (below * (255 - cover)) / 255
+            const share = cover / alpha
+            out[pixel] = before[pixel] + (red - before[pixel]) * share + 0.5
+            out[pixel + 1] = before[pixel + 1] + (green - before[pixel + 1]) * share + 0.5
+            out[pixel + 2] = before[pixel + 2] + (blue - before[pixel + 2]) * share + 0.5
+            out[pixel + 3] = alpha + 0.5
         }
-        const alpha = cover + (below * (255 - cover)) / 255
-        const share = cover / alpha
-        out[pixel] = before[pixel] + (red - before[pixel]) * share + 0.5
-        out[pixel + 1] = before[pixel + 1] + (green - before[pixel + 1]) * share + 0.5
-        out[pixel + 2] = before[pixel + 2] + (blue - before[pixel + 2]) * share + 0.5
-        out[pixel + 3] = alpha + 0.5
-    })
+    }
 }
 
 /**

@@ -87,11 +87,14 @@ function coverLine(tile, from, to, box, hardness) {
     const perLength2 = dx || dy ? 1 / (dx * dx + dy * dy) : 0
     const growth = to.radius - from.radius
     const reach = Math.max(from.radius, to.radius) + 0.5
+    // What has all that this line could give is passed over: most of a wide brush's next step. Never 0.
+    const most = strength ? 256 : Math.max(1, (255 * Math.max(from.opacity, to.opacity) + 0.5) | 0)
     let [minX, minY, maxX, maxY] = [TILE, TILE, -1, -1]
     for (let y = box.y0; y < box.y1; y++) {
         const py = y + 0.5 - from.y
         const [start, end] = rowSpan(py, from.x, dx, dy, reach, box)
         for (let x = start, at = y * TILE + start; x < end; x++, at++) {
+            if (coverage[at] >= most) continue
             const px = x + 0.5 - from.x
             const along = (px * dx + py * dy) * perLength2
             const t = along < 0 ? 0 : along > 1 ? 1 : along

@@ -3,7 +3,6 @@
  *
  * @typedef {object} EditRequest   what one edit was asked for: enough to make it again
  * @property {Blob} photo
- * @property {string} photoName
  * @property {Blob|null} mask
  * @property {string[]} regions
  * @property {Blob|null} strokes

@@ -112,7 +112,7 @@ function readRequest(fields) {
     const [photo, mask, strokes, strengthMap] = images
     const regions = readRegions(fields)
     checkCombination({ mask, strokes, regions, parameters })
-    return { photo, photoName: "", mask, regions, strokes, strengthMap, parameters }
+    return { photo, mask, regions, strokes, strengthMap, parameters }
 }
 
 function checkCombination({ mask, strokes, regions, parameters }) {

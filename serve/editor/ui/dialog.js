@@ -23,7 +23,7 @@ export function Dialog({ title, onClose = () => (dialog.value = null), className
             event.preventDefault()
             onClose()
         }}
-        onPointerDown=${closeOutside}>
+        onClose=${onClose} onPointerDown=${closeOutside}>
         <div class="dialog-inner">
             <div class="dialog-head">
                 <h2 id=${id}>${title}</h2>

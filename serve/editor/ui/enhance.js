@@ -115,7 +115,7 @@ export function discard({ quietly = false } = {}) {
 
 /** @param {import("../engine/document.js").Edit} exported @returns {import("../api/fields.js").EditRequest} */
 function buildRequest(exported) {
-    const { photo, photoName, mask, regions, strokes, strengthMap, color } = exported
+    const { photo, mask, regions, strokes, strengthMap, color } = exported
     const { strength, timestep, seedLocked, seed, ...rest } = state.settings.value
     const parameters = {
         color,
@@ -125,7 +125,7 @@ function buildRequest(exported) {
         seed: seedLocked && seed !== null ? seed : randomSeed(),
     }
     state.changeSettings({ seed: parameters.seed })
-    return { photo, photoName, mask, regions, strokes, strengthMap, parameters }
+    return { photo, mask, regions, strokes, strengthMap, parameters }
 }
 
 function checkSize(request) {

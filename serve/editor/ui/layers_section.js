@@ -31,7 +31,7 @@ function LayerRow({ name, isEmpty, clear }) {
     const label = S.layers.names[name]
     const set = (changes) => (doc.layers = { [name]: changes })
     return html`<li class=${`layer ${isEmpty ? "empty" : ""}`}>
-        <${IconButton} icon=${visible ? "eye" : "eyeOff"} label=${S.layers.show(label)} pressed=${visible} side="top"
+        <${IconButton} icon=${visible ? "eye" : "eyeOff"} label=${S.layers.show(label)} pressed=${visible} side="right"
             onClick=${() => set({ visible: !visible })} />
         <span class="layer-name">${label}${isEmpty && html`<span class="unseen">, ${S.layers.empty}</span>`}</span>
         <${Slider} compact label=${S.layers.opacity(label)} value=${opacity} min=${0} max=${1} step=${0.01}

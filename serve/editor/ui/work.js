@@ -116,6 +116,7 @@ export function useAsDocument(doc) {
     doc.addEventListener("view", (event) => (state.view.value = event.detail))
     doc.addEventListener("trouble", (event) => showTrouble(event.detail.error))
     const old = state.currentDocument.value
+    state.job.value?.cancel()
     dropCandidates()
     state.currentDocument.value = doc
     state.regionShares.value = {}
@@ -226,6 +227,7 @@ export async function startOver() {
     const doc = state.currentDocument.value
     clearTimeout(saveTimer)
     segmenting.abort()
+    state.job.value?.cancel()
     dropCandidates()
     state.currentDocument.value = null
     state.notice.value = null

@@ -412,15 +412,15 @@ export class EditorDocument extends EventTarget {
     }
 
     #goTo(direction) {
-        this.cancelStroke()
+        if (this.painting) return this.cancelStroke() // the newest step of all
         const { history } = this.#state
-        if (direction < 0 ? !this.canUndo : !this.canRedo) return
+        if (direction < 0 ? !this.canUndo : !this.canRedo) return undefined
         const before = this.#work
         const label = direction < 0 ? history.undoLabel : history.redoLabel
         history.position += direction
         this.clearPreview()
         this.#stage?.workChanged(before, this.#work)
-        this.#report(before, label)
+        return this.#report(before, label)
     }
 
     /** Memory of the history in bytes, what is shown included. */

@@ -1,0 +1,142 @@
+"""What an Argo WorkflowTemplate would run: each of its steps as the object that the step makes."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from tests.unit.k8s.manifests import Manifest
+
+RUN = "npe-chain-x1"
+_ARTIFACT = "some_network@1"  # what an export's artifact.json names
+
+
+def objects_of_steps(objects: list[Manifest]) -> list[Manifest]:
+    """Return objects with each WorkflowTemplate replaced by the Jobs and TrainJobs of its steps."""
+    found: list[Manifest] = []
+    for manifest in objects:
+        if manifest["kind"] == "WorkflowTemplate":
+            found += _steps(manifest, manifest["spec"]["entrypoint"], {}, prefix="")
+        else:
+            found.append(manifest)
+    return found
+
+
+def problems_of_chain(template: Manifest) -> list[str]:
+    """Return what is wrong with how the templates of a WorkflowTemplate refer to each other."""
+    spec = template["spec"]
+    templates = {one["name"]: one for one in spec["templates"]}
+    known = {f"workflow.parameters.{one['name']}" for one in spec["arguments"]["parameters"]}
+    known |= {"workflow.name", "item"}
+    found, used = [], {spec["entrypoint"]}
+    for template_ in templates.values():
+        tasks = list(_tasks(template_))
+        names = {task["name"] for task in tasks}
+        for task in tasks:
+            used.add(task["template"])
+            called = templates.get(task["template"])
+            if called is None:
+                found.append(f"{task['name']}: there is no template {task['template']}")
+                continue
+            given = {one["name"] for one in task.get("arguments", {}).get("parameters", [])}
+            wanted = called.get("inputs", {}).get("parameters", [])
+            needed = {one["name"] for one in wanted if "value" not in one}
+            found += [f"{task['name']}: {n} is not given" for n in sorted(needed - given)]
+            strangers = given - {one["name"] for one in wanted}
+            found += [f"{task['name']}: {n} is no parameter" for n in sorted(strangers)]
+            absent = set(task.get("dependencies", [])) - names
+            found += [f"{task['name']}: there is no task {n}" for n in sorted(absent)]
+            results = set(re.findall(r"(?:tasks|steps)\.([\w-]+)\.outputs", str(task)))
+            late = results - set(task.get("dependencies", []))
+            found += [f"{task['name']}: does not wait for {n}" for n in sorted(late)]
+        inputs = {
+            f"inputs.parameters.{one['name']}"
+            for one in template_.get("inputs", {}).get("parameters", [])
+        }
+        variables = set(re.findall(r"\{\{([\w.-]+)\}\}", str(template_)))
+        variables |= set(re.findall(r"inputs\.parameters\.[\w-]+", str(template_)))
+        unknown = {v for v in variables if not v.startswith(("tasks.", "steps."))}
+        unknown -= known | inputs
+        found += [f"{template_['name']}: there is no {name}" for name in sorted(unknown)]
+        if "container" in template_ and "!= 3" not in template_["retryStrategy"]["expression"]:
+            found.append(f"{template_['name']}: repeats what was refused")
+    return found + [f"nothing uses {name}" for name in sorted(set(templates) - used)]
+
+
+def _tasks(template: Manifest) -> Iterator[Manifest]:
+    yield from template.get("dag", {}).get("tasks", [])
+    for group in template.get("steps", []):
+        yield from group
+
+
+def _steps(
+    workflow: Manifest, name: str, values: dict[str, str], *, prefix: str
+) -> Iterator[Manifest]:
+    """Yield the objects of a template that is called with parameters."""
+    spec = workflow["spec"]
+    (template,) = [one for one in spec["templates"] if one["name"] == name]
+    values = {
+        f"workflow.parameters.{one['name']}": one["value"]
+        for one in spec["arguments"]["parameters"]
+    } | {
+        f"inputs.parameters.{one['name']}": one["value"]
+        for one in template.get("inputs", {}).get("parameters", [])
+        if "value" in one
+    } | {"workflow.name": RUN, "item": "0"} | values  # fmt: skip
+    for task in _tasks(template):
+        given = {
+            f"inputs.parameters.{one['name']}": _substitute(one["value"], values)
+            for one in task.get("arguments", {}).get("parameters", [])
+        }
+        yield from _steps(workflow, task["template"], given, prefix=f"{prefix}{task['name']}-")
+    if "resource" in template:
+        made = yaml.safe_load(_substitute(template["resource"]["manifest"], values))
+        made["metadata"] |= {
+            "name": prefix.rstrip("-"),
+            "namespace": workflow["metadata"]["namespace"],
+        }
+        del made["metadata"]["generateName"]
+        yield made
+    if "container" in template:
+        yield _job(workflow, _substituted(template["container"], values), name=prefix.rstrip("-"))
+
+
+def _job(workflow: Manifest, container: Manifest, *, name: str) -> Manifest:
+    """Return the pod that Argo makes of a container template, as a Job."""
+    spec = workflow["spec"]
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    pod = {
+        "containers": [{"name": "main", **container}],
+        "volumes": [volume for volume in spec["volumes"] if volume["name"] in mounted],
+        "securityContext": spec["securityContext"],
+        "serviceAccountName": spec["serviceAccountName"],
+        "automountServiceAccountToken": False,  # test_training_manifests has the exception
+        "restartPolicy": "Never",
+    }
+    metadata = {**spec["podMetadata"], "name": name}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {**metadata, "namespace": workflow["metadata"]["namespace"]},
+        "spec": {"template": {"metadata": spec["podMetadata"], "spec": pod}},
+    }
+
+
+def _substituted(part: Any, values: dict[str, str]) -> Any:
+    if isinstance(part, dict):
+        return {name: _substituted(value, values) for name, value in part.items()}
+    if isinstance(part, list):
+        return [_substituted(item, values) for item in part]
+    return _substitute(part, values) if isinstance(part, str) else part
+
+
+def _substitute(text: str, values: dict[str, str]) -> str:
+    """Replace the variables of Argo's templates; expressions are those that the chain has."""
+    text = re.sub(r"\{\{=jsonpath\([^}]*\)\}\}", _ARTIFACT, text)
+    text = re.sub(
+        r"\{\{=asInt\(([\w.-]+)\) \* (\d+)\}\}",
+        lambda match: str(int(values[match[1]]) * int(match[2])),
+        text,
+    )
+    return re.sub(r"\{\{([\w.-]+)\}\}", lambda match: values[match[1]], text)

@@ -24,6 +24,7 @@ def heard(
 ) -> pytest.LogCaptureFixture:
     """The package's warnings, whoever configured logging before; no account but the test's own."""
     monkeypatch.setattr(logging.getLogger("neural_photo_editor"), "propagate", True)
+    caplog.set_level(logging.WARNING, "neural_photo_editor")
     for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY"):
         monkeypatch.delenv(name, raising=False)
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR"):

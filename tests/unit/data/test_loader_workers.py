@@ -1,53 +1,65 @@
-"""A loader worker in a process of its own, signaled by its parent and by others."""
+"""Who may end a loader worker, in processes of their own."""
 
-import multiprocessing
 import signal
 import subprocess
 import sys
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator
 
 import pytest
 
+ECHO = """
+import sys
 from neural_photo_editor.data.loader_workers import start_worker
-
-
-def _work(connection: Connection) -> None:
+if sys.argv[1] == "worker":
     start_worker(0)
-    while (number := connection.recv()) is not None:
-        connection.send(number)
+for line in sys.stdin:
+    print(line, end="", flush=True)
+"""
+
+Start = Callable[[str], subprocess.Popen[str]]
 
 
 @pytest.fixture
-def worker() -> tuple[multiprocessing.process.BaseProcess, Connection]:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=_work, args=(theirs,), daemon=True)
-    process.start()
-    ours.send(0)
-    assert ours.recv() == 0
-    return process, ours
+def start() -> Iterator[Start]:
+    processes: list[subprocess.Popen[str]] = []
+
+    def run(kind: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", ECHO, kind]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe)
+        processes.append(process)
+        assert _echo(process, "ready\n") == "ready\n"
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
-def test_signals_of_others_are_ignored_and_the_parents_ends_it(
-    worker: tuple[multiprocessing.process.BaseProcess, Connection],
-) -> None:
-    process, connection = worker
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        code = f"import os; os.kill({process.pid}, {int(number)})"
-        subprocess.run([sys.executable, "-c", code], check=True)
-        connection.send(number)
-        assert connection.recv() == number
-    process.terminate()
-    process.join(timeout=30)
-    assert process.exitcode == 0
+def _echo(process: subprocess.Popen[str], line: str) -> str:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(line)
+    process.stdin.flush()
+    return process.stdout.readline()
 
 
-def test_without_it_the_signal_of_another_ends_the_worker() -> None:
-    _open, theirs = multiprocessing.Pipe()
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=theirs.recv, daemon=True)
-    process.start()
-    assert process.pid is not None
-    code = f"import os, signal; os.kill({process.pid}, signal.SIGTERM)"
+def _send_from_elsewhere(process: subprocess.Popen[str], number: int) -> None:
+    code = f"import os; os.kill({process.pid}, {number})"
     subprocess.run([sys.executable, "-c", code], check=True)
-    process.join(timeout=30)
-    assert process.exitcode == -signal.SIGTERM
+
+
+def test_signals_of_others_are_ignored_and_the_parents_ends_it(start: Start) -> None:
+    worker = start("worker")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        _send_from_elsewhere(worker, number)
+        assert _echo(worker, f"{number}\n") == f"{number}\n"
+    worker.terminate()
+    assert worker.wait(timeout=30) == 0
+
+
+def test_without_it_the_signal_of_another_ends_the_worker(start: Start) -> None:
+    other = start("other")
+    _send_from_elsewhere(other, signal.SIGTERM)
+    assert other.wait(timeout=30) == -signal.SIGTERM

@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from queue import Empty, Queue
 
+import psutil
 import pytest
 
 from neural_photo_editor.training import preemption
@@ -16,6 +18,7 @@ from neural_photo_editor.training.preemption import StopRequest
 # Python's handlers do not run while the main thread waits for a key in a store.
 SCRIPT = """
 import sys
+import time
 from datetime import timedelta
 from torch.distributed import TCPStore
 from neural_photo_editor.training import preemption
@@ -41,6 +44,9 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
+        # A signal before the wait would be the handler's.
+        while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
+            time.sleep(0.01)
         return process
 
     yield run

@@ -1,0 +1,226 @@
+"""The editor in a real browser before a real gateway and TorchServe: what people do with it."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Browser, Route, expect
+
+from neural_photo_editor.api.codec import decode_photo, encode_png
+from neural_photo_editor.api.receipt import canonical_json, decode_content, read_receipt
+from neural_photo_editor.cli import main as npe
+from neural_photo_editor.data.synthetic_portraits import generate_portrait
+from tests.e2e.browser import running_browser
+from tests.e2e.editor_page import EditorPage, opened_editor
+from tests.e2e.gateway_process import KeyedGateway
+
+pytestmark = pytest.mark.slow
+
+PORTRAIT = generate_portrait(seed=5, index=2, resolution=320).photo
+ORIENTATION = 0x0112
+HOSTILE = "<img src=x onerror=executed('code')><script>executed('code')</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def editor(browser: Browser, editor_gateway: KeyedGateway) -> Iterator[EditorPage]:
+    with opened_editor(browser, editor_gateway) as editor:
+        yield editor
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a JPEG as phones write them: lying on its side, with a note to turn it."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # turn it clockwise
+    path = tmp_path_factory.mktemp("photo") / "portrait.jpg"
+    lying = Image.fromarray(PORTRAIT).transpose(Image.Transpose.ROTATE_90)
+    lying.save(path, quality=95, exif=exif)
+    return path
+
+
+def pixels_of(image: bytes) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+
+
+def mask_of(receipt: bytes) -> NDArray[np.bool_]:
+    """Return what a receipt says was allowed to change."""
+    png = read_receipt(receipt).mask.png
+    assert png is not None
+    return np.asarray(Image.open(io.BytesIO(decode_content(png))).convert("L")) > 0
+
+
+def is_close(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> bool:
+    return float(np.abs(first.astype(int) - second.astype(int)).mean()) < 0.5
+
+
+def test_from_a_photo_to_its_download(
+    editor: EditorPage, photo: Path, tmp_path: Path, editor_gateway: KeyedGateway
+) -> None:
+    expect(editor.button("Open a photo")).to_be_visible()
+    editor.shoot("1-start")
+    editor.choose_file(photo)
+    editor.until_regions_are_known()
+    expect(editor.page.get_by_text("320 × 320")).to_be_visible()
+    editor.shoot("2-regions")
+    editor.click_in_photo("Hair")
+    expect(editor.region("Hair")).to_have_attribute("aria-pressed", "true")
+    expect(editor.region("Skin")).to_have_attribute("aria-pressed", "false")
+    editor.button("Use violet").click()
+    editor.shoot("3-selected")
+    before = editor.picture()
+    editor.set_number("Steps", 60)
+    assert editor.enhance() >= 3, "previews are seen between the paint and the result"
+    editor.shoot("4-result")
+    editor.keep()
+    after = editor.picture()
+    editor.shoot("5-kept")
+    assert not is_close(before, after)
+    editor.button("Undo: edit").click()
+    assert is_close(editor.picture(), before)
+    editor.button("Redo: edit").click()
+    assert is_close(editor.picture(), after)
+
+    edited = editor.download("Download: PNG, exact")
+    receipt = editor.download("Receipt")
+    upload, result, mask = decode_photo(photo.read_bytes()).rgb, pixels_of(edited), mask_of(receipt)
+    assert 0.02 < mask.mean() < 0.6
+    assert np.array_equal(result[~mask], upload[~mask])
+    assert not np.array_equal(result[mask], upload[mask])
+    (tmp_path / "edited.png").write_bytes(edited)
+    (tmp_path / "receipt.json").write_bytes(receipt)
+    headers = {"X-API-Key": editor_gateway.key}
+    info = httpx.get(f"{editor_gateway.url}/v1/info", headers=headers).json()
+    files = [str(photo), str(tmp_path / "edited.png"), str(tmp_path / "receipt.json")]
+    assert npe(["verify", *files, "--public-key", info["receipt_keys"][0]["public_key"]]) == 0
+
+
+def test_ten_edits_in_a_row_leave_the_rest_of_the_photo_alone(
+    editor: EditorPage, tmp_path: Path
+) -> None:
+    path = tmp_path / "portrait.png"
+    path.write_bytes(encode_png(PORTRAIT))
+    editor.choose_file(path)
+    editor.until_regions_are_known()
+    editor.button("Brush").click()
+    changed = np.zeros(PORTRAIT.shape[:2], np.bool_)
+    for number in range(10):
+        across = 0.42 + 0.016 * number  # of the canvas, which is wider than the photo
+        editor.paint((across, 0.3 + 0.02 * number), (across + 0.05, 0.5))
+        editor.enhance()
+        editor.keep()
+    assert len(editor.results()) == 10
+    for answer in editor.results():
+        changed |= mask_of(canonical_json(answer["receipt"]))
+    result = pixels_of(editor.download("Download: PNG, exact"))
+    assert 0.02 < changed.mean() < 0.5
+    assert np.array_equal(result[~changed], PORTRAIT[~changed])
+    assert not np.array_equal(result[changed], PORTRAIT[changed])
+
+
+def test_cancel_stops_the_work_and_leaves_the_paint(
+    editor: EditorPage, photo: Path, editor_gateway: KeyedGateway
+) -> None:
+    editor.choose_file(photo)
+    editor.until_regions_are_known()
+    editor.region("Hair").click()
+    for name, value in (("Timestep", 500), ("Steps", 300), ("Resamples", 3)):  # 900 network calls
+        editor.set_number(name, value)
+    canceled_before = canceled(editor_gateway)
+    editor.button("Enhance").click()
+    expect(editor.page.locator(".job-phase")).to_contain_text("Step ")
+    editor.shoot("6-working")
+    editor.button("Cancel").click()
+    expect(editor.page.get_by_text("Your work is as it was").first).to_be_visible()
+    expect(editor.region("Hair")).to_have_attribute("aria-pressed", "true")
+    expect(editor.page.locator(".job-card")).to_be_hidden()
+    while httpx.get(f"{editor_gateway.process.internal_url}/backends").json()[0]["in_flight"]:
+        editor.page.wait_for_timeout(10)
+    assert canceled(editor_gateway) > canceled_before
+    editor.button("Reset to automatic").click()
+    editor.enhance()
+
+
+def canceled(gateway: KeyedGateway) -> float:
+    lines = httpx.get(f"{gateway.process.internal_url}/metrics").text.splitlines()
+    (line,) = (line for line in lines if line.startswith("npe_gateway_canceled_total "))
+    return float(line.split()[1])
+
+
+def test_a_failure_is_told_with_its_remedy_and_tried_again(editor: EditorPage, photo: Path) -> None:
+    problem = {
+        "type": "about:blank", "title": "No", "status": 422, "field": HOSTILE, "detail": HOSTILE,
+        "remedy": f"look elsewhere {HOSTILE}",
+    }  # fmt: skip
+
+    def refuse(route: Route) -> None:
+        body = json.dumps(problem)
+        route.fulfill(status=422, body=body, content_type="application/problem+json")
+
+    editor.choose_file(photo)
+    editor.until_regions_are_known()
+    editor.region("Hair").click()
+    editor.page.route("**/v1/edit", refuse)
+    editor.button("Enhance").click()
+    alert = editor.page.get_by_role("alert").filter(has_text="look elsewhere")
+    expect(alert).to_contain_text(HOSTILE)
+    editor.shoot("7-refused")
+    assert editor.serious_findings() == []
+    editor.page.unroute("**/v1/edit")
+    editor.button("Try again").click()
+    expect(editor.button("Keep")).to_be_visible()
+    expect(alert).to_be_hidden()
+
+
+def test_work_survives_a_reload_with_its_history(editor: EditorPage, photo: Path) -> None:
+    editor.choose_file(photo)
+    editor.until_regions_are_known()
+    editor.button("Brush").click()
+    editor.paint((0.45, 0.4), (0.55, 0.5))
+    painted = editor.picture()
+    editor.enhance()
+    editor.keep()
+    kept, edited = editor.picture(), editor.download("Download: PNG, exact")
+    editor.until_saved(2)
+    editor.page.reload()
+    editor.until_regions_are_known()
+    assert is_close(editor.picture(), kept)
+    assert editor.download("Download: PNG, exact") == edited
+    editor.button("Undo: edit").click()
+    assert is_close(editor.picture(), painted)
+    editor.button("Undo: brush stroke").click()
+    assert editor.download("Download: JPEG, exact") == photo.read_bytes()
+
+
+def test_a_recipe_makes_the_same_edit_again(
+    browser: Browser, editor_gateway: KeyedGateway, editor: EditorPage, photo: Path, tmp_path: Path
+) -> None:
+    editor.choose_file(photo)
+    editor.until_regions_are_known()
+    editor.region("Hair").click()
+    editor.button("Use copper").click()
+    editor.enhance()
+    editor.keep()
+    edited = editor.download("Download: PNG, exact")
+    recipe = json.loads(editor.download("Download: Recipe of the last edit"))
+    recipe["name"] = HOSTILE
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(recipe))
+    with opened_editor(browser, editor_gateway) as other:
+        other.choose_file(path)
+        expect(other.page.get_by_text(HOSTILE).first).to_be_visible()
+        expect(other.region("Hair")).to_have_attribute("aria-pressed", "true")
+        other.enhance()
+        other.keep()
+        assert other.download("Download: PNG, exact") == edited

@@ -47,7 +47,9 @@ export function maxBrushSize(doc) {
 export function toggleRegion(name) {
     const doc = state.currentDocument.value
     if (!doc || state.locked.value) return
-    const selected = doc.selectedRegions
+    // On a result a new selection begins: what led to it is done.
+    const isOnResult = doc.result !== null && doc.layers.result.visible
+    const selected = isOnResult ? [] : doc.selectedRegions
     const isSelected = selected.includes(name)
     doc.selectRegions(isSelected ? selected.filter((other) => other !== name) : [...selected, name])
 }

@@ -25,20 +25,10 @@ from neural_photo_editor.cli.command import _parser
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN_MODULE = "neural_photo_editor.training.torchrun"
 # Programs of others: what they are told about our files is checked, the rest is their business.
-FOREIGN = {
-    "argo",
-    "cd",
-    "curl",
-    "export",
-    "grpcurl",
-    "helm",
-    "kind",
-    "openssl",
-    "pip",
-    "sha256sum",
-    "source",
-    "wandb",
-}
+FOREIGN = set(
+    "argo base64 cat cd curl export grpcurl helm kind openssl pip sha256sum source wandb".split()
+)
+_OUR_IMAGE = re.compile(r"[\w./-]*neural-photo-editor-\w+:")
 _PROGRAM = re.compile(
     r"(?:[A-Z_]+=\S+ )?(?:python|npe|make|torchrun|srun|kubectl|docker|argo|helm|kind)\b"
 )
@@ -66,7 +56,13 @@ def problems(command: str) -> list[str]:
     """Return what is wrong with a line of shell; nothing for lines that only explain usage."""
     if re.search(r"\[[-A-Z][^\]]*\]|\[fields\]| \| (?:registry|shards)", command):
         return []
-    return [problem for words in _simple_commands(command) for problem in command_problems(words)]
+    inner = re.findall(r"\$\(([^()]*)\)", command)
+    return [
+        problem
+        for line in [command, *inner]
+        for words in _simple_commands(line)
+        for problem in command_problems(words)
+    ]
 
 
 def command_problems(words: Sequence[str]) -> list[str]:
@@ -123,6 +119,9 @@ def _python(words: list[str]) -> list[str]:
         module, rest = words[1], words[2:]
         if module == TORCHRUN_MODULE:
             return _torchrun(rest)
+        if module == "pytest":
+            paths = [word for word in rest if not word.startswith("-")]
+            return [f"there is no {path}" for path in paths if not (ROOT / path).exists()]
         files = [Path(*module.split(".")), Path("src", *module.split("."))]
         found = [f for base in files for f in (base.with_suffix(".py"), base / "__main__.py")]
         file = next((file for file in found if (ROOT / file).is_file()), None)
@@ -199,12 +198,21 @@ def _make(words: list[str]) -> list[str]:
 
 def _docker(words: list[str]) -> list[str]:
     stages = set(re.findall(r" AS ([\w-]+)", (ROOT / "Dockerfile").read_text()))
-    targets = [words[n + 1] for n, word in enumerate(words) if word == "--target"]
-    return [
+    targets = [value for flag, value in pairwise(words) if flag == "--target"]
+    found = [
         f"the Dockerfile has no target {target}"
         for target in targets
         if target not in stages and not target.startswith("$")
     ]
+    image = next((n for n, word in enumerate(words) if _OUR_IMAGE.match(word)), None)
+    if words[0] != "run" or image is None:
+        return found
+    name, rest = words[image], words[image + 1 :]
+    entries = [[value] for flag, value in pairwise(words[:image]) if flag == "--entrypoint"]
+    for part, module in (("-torchserve:", "serve.worker"), ("-gateway:", "serve.gateway")):
+        if part in name and not entries:
+            entries.append(["python", "-m", module])
+    return found + command_problems([*(entries[0] if entries else []), *rest])
 
 
 def _kubectl(words: list[str]) -> list[str]:

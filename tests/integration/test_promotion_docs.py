@@ -3,17 +3,13 @@
 import base64
 import json
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from neural_photo_editor.api.codec import encode_png
 from neural_photo_editor.api.recipe import read_recipe
-from neural_photo_editor.cli.command import _parser
 from neural_photo_editor.evaluation.gate_rules import TITLES, GateRules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,25 +18,6 @@ TEXT = (ROOT / "docs" / "promotion.md").read_text()
 
 def _blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
-
-
-def _commands(program: str) -> list[list[str]]:
-    lines = [shlex.split(line) for block in _blocks("bash") for line in block.splitlines()]
-    return [words for words in lines if words[0] == program]
-
-
-@pytest.mark.parametrize("command", _commands("python"), ids=lambda words: words[1])
-def test_pipelines_take_the_settings(command: list[str]) -> None:
-    script = ROOT / command[1]
-    assert script.is_file()
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        cfg = compose(script.stem, command[2:])
-    assert not OmegaConf.missing_keys(cfg)
-
-
-@pytest.mark.parametrize("command", _commands("npe"), ids=lambda words: words[2])
-def test_npe_takes_the_arguments(command: list[str]) -> None:
-    assert _parser().parse_args(command[1:]).action == command[2]
 
 
 def test_the_recipe_can_be_read() -> None:

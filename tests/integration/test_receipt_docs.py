@@ -2,14 +2,12 @@
 
 import json
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidSignature
 
-from neural_photo_editor.cli.command import _parser
 from tests.unit.api.signed_edits import signed_edit
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "receipts.md").read_text()
@@ -34,13 +32,6 @@ def test_the_example_has_the_fields_of_a_receipt() -> None:
     file_names = names(shown.pop("strength_map"))
     assert file_names == {"sha256": None, "size_bytes": None, "content": None}
     assert names(shown) | {"strength_map": None} == names(real)
-
-
-@pytest.mark.parametrize("command", "".join(blocks("bash")).splitlines())
-def test_the_commands_parse(command: str) -> None:
-    program, *arguments = shlex.split(command.partition(" > ")[0])
-    assert program == "npe"
-    assert _parser().parse_args(arguments).command in ("verify", "receipt-key")
 
 
 def test_the_code_verifies_a_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

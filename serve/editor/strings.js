@@ -17,10 +17,8 @@ const formatSeconds = (seconds) =>
 export const S = {
     name: "Neural Photo Editor",
     skip: "Skip to the photo",
-    unsaved: "edited",
 
     header: {
-        label: "Photo and history",
         open: "Open",
         openTip: "Open a photo or a recipe",
         undo: (step) => (step ? `Undo: ${step}` : "Undo"),
@@ -109,7 +107,6 @@ export const S = {
         canvas: (name) => `The photo ${name}. Select regions in the list What to change, or paint with a pointer.`,
         zoomIn: "Zoom in",
         zoomOut: "Zoom out",
-        fit: "Fit",
         fitTip: "Fit the window",
         actual: "Actual size, 100 %",
         scale: (scale) => percent.format(scale),
@@ -128,7 +125,6 @@ export const S = {
         failed: "The regions could not be found.",
         failedHint: "You can still paint or mark by hand.",
         retry: "Try again",
-        none: "Nothing selected yet",
         hint: "Click regions here or in the photo. Or paint with the brush.",
         legend: "Regions of the photo",
         share: (share) => (share < 0.01 ? "<1%" : percent.format(share)),
@@ -174,7 +170,6 @@ export const S = {
 
     variations: {
         label: "Variations",
-        hint: "Several to choose from",
         fewer: "Fewer variations",
         more: "More variations",
         seed: "Seed",
@@ -212,15 +207,12 @@ export const S = {
     layers: {
         title: "Layers",
         names: { result: "Result", mask: "Marks", paint: "Paint", photo: "Photo" },
-        overlay: "Region colors",
         show: (layer) => `Show ${layer}`,
         opacity: (layer) => `Opacity of ${layer}`,
         clear: (layer) => `Clear ${layer}`,
         empty: "empty",
         useAsBase: "Use result as new base",
         baseHint: "Paint and marks start fresh on top of it",
-        baseDone: "The result is the new base",
-        removeResult: "Remove the result",
     },
 
     panel: { label: "Edit", tabs: { edit: "Edit", tune: "Tune", layers: "Layers" } },
@@ -275,7 +267,6 @@ export const S = {
         noReceipts: "This server signs no receipts.",
         recipe: "Recipe of the last edit",
         recipeHint: "Photo, marks, paint and settings as JSON: open it here or run it with npe replay",
-        noRecipe: "There is a recipe as soon as an edit is kept.",
         save: "Download",
         saved: (name) => `Saved ${name}`,
     },
@@ -303,7 +294,6 @@ export const S = {
         groups: { tools: "Tools", view: "View", edit: "Edit" },
         gestures: "Touch and pen: one finger paints, two fingers move and zoom. A pen’s pressure can set size, opacity or strength.",
         docs: "Documentation of the server’s interface",
-        close: "Close",
     notice: "Message",
         shortcuts: {
             region: "Select regions", brush: "Brush", erase: "Erase to the original", mask: "Mark",
@@ -324,7 +314,7 @@ export const S = {
     dismiss: "Dismiss",
     retry: "Try again",
     retryIn: (seconds) => `Try again in ${seconds} s`,
-    safe: "Your work is safe.",
+    safe: "Your work is safe",
     requestId: (id) => `Request ${id}`,
 
     troubles: {

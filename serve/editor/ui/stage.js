@@ -30,8 +30,9 @@ function Canvas({ doc }) {
     const canvas = useRef(null)
     useEffect(() => {
         doc.attach(canvas.current)
-        // The button that opened the photo is gone.
-        if (document.activeElement === document.body) canvas.current.focus()
+        // The button that opened the photo is gone. After a reload nothing had the focus.
+        const isOpened = navigator.userActivation?.hasBeenActive
+        if (isOpened && document.activeElement === document.body) canvas.current.focus()
         return () => doc.detach()
     }, [doc])
     const move = (event) => {

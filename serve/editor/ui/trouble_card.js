@@ -21,7 +21,7 @@ function Trouble({ trouble }) {
             <strong>${title}</strong>
             <p>${[text, remedy].filter(Boolean).map(sentence).join(" ")}</p>
             <p class="hint">
-                ${[field && S.troubles.field(field), requestId && S.requestId(requestId)].filter(Boolean).join(" · ")}
+                ${[retry && S.safe, field && S.troubles.field(field), requestId && S.requestId(requestId)].filter(Boolean).join(" · ")}
             </p>
         </div>
         <div class="trouble-buttons">

@@ -25,8 +25,10 @@ from neural_photo_editor.cli.command import _parser
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN_MODULE = "neural_photo_editor.training.torchrun"
 # Programs of others: what they are told about our files is checked, the rest is their business.
-FOREIGN = set(
-    "argo base64 cat cd curl export grpcurl helm kind openssl pip sha256sum source wandb".split()
+FOREIGN = {
+    "argo", "base64", "cat", "cd", "curl", "export", "grpcurl", "helm", "kind", "openssl", "pip",
+    "sha256sum", "source", "wandb",
+}  # fmt: skip
 )
 _OUR_IMAGE = re.compile(r"[\w./-]*neural-photo-editor-\w+:")
 _PROGRAM = re.compile(

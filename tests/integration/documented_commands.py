@@ -29,7 +29,6 @@ FOREIGN = {
     "argo", "base64", "cat", "cd", "curl", "export", "grpcurl", "helm", "kind", "openssl", "pip",
     "sha256sum", "source", "wandb",
 }  # fmt: skip
-)
 _OUR_IMAGE = re.compile(r"[\w./-]*neural-photo-editor-\w+:")
 _PROGRAM = re.compile(
     r"(?:[A-Z_]+=\S+ )?(?:python|npe|make|torchrun|srun|kubectl|docker|argo|helm|kind)\b"

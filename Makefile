@@ -54,7 +54,13 @@ $(VENV)/.installed-app: $(VENV)/.torch pyproject.toml
 	@$(PIP) -e '.[train,serve]' || { echo "Installation failed: check the network and pip's index settings, then run make again"; exit 1; }
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed-app
+# checkov pins older releases of packages that we use. Without it its test is skipped.
+$(VENV)/.checkov: $(VENV)/.created tests/unit/k8s/checkov-requirements.txt
+	@echo "[setup] checkov, in an environment of its own"
+	@$(PYTHON) -m venv $(VENV)/checkov && $(VENV)/checkov/bin/python -m pip install --quiet --disable-pip-version-check -r tests/unit/k8s/checkov-requirements.txt || { rm -rf $(VENV)/checkov; echo "checkov could not be installed: its test will be skipped"; }
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-app $(VENV)/.checkov
 	@echo "[setup] test and lint packages"
 	@$(PIP) -e '.[dev]' || { echo "Installation failed: check the network and pip's index settings, then run make again"; exit 1; }
 	@touch $@

@@ -8,6 +8,7 @@ from tests.unit.k8s.manifests import Manifest, Pod, name_of, pods
 # Kinds whose pods run until they are told to stop, and answer probes meanwhile.
 LONG_RUNNING = {"Deployment", "Pod", "StatefulSet", "ServingRuntime"}
 USER = 10001  # of all images
+_PINNED = re.compile(r"@sha256:[0-9a-f]{64}$|^[^@]+:(?!latest$)[\w.-]+$")
 _PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
@@ -16,7 +17,7 @@ def images_are_pinned(objects: Sequence[Manifest]) -> list[str]:
     return [
         f"{where}: image {image!r} is not pinned"
         for where, _, container in _containers(objects)
-        if not re.search(r"@sha256:[0-9a-f]{64}$|:(?!latest$)[\w.-]+$", image := container["image"])
+        if not _PINNED.search(image := container["image"])
     ]
 
 

@@ -8,7 +8,7 @@ from tests.unit.k8s.network_rules import of_kind, selects
 
 LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/component", "app.kubernetes.io/part-of")
 # Whoever installs makes these himself: nothing secret is in a manifest.
-SECRETS = {"npe-control", "npe-keys", "npe-receipts", "npe-registry", "npe-tls"}
+SECRETS = {"npe-control", "npe-keys", "npe-receipt-key", "npe-registry", "npe-tls"}
 SECRETS |= {"npe-object-store", "npe-tracker"}  # of trainings
 UNLABELED = {"ConfigMap", "Namespace"}  # of generated ones, and of what is everybody's
 

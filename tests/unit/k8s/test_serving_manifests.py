@@ -2,15 +2,20 @@
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.unit.k8s.manifests import (
     K8S,
     Manifest,
+    components,
     kustomizations,
+    name_of,
     needs_kubectl,
+    pods,
     render,
+    render_with,
 )
 from tests.unit.k8s.metric_rules import METRIC_RULES, buckets
 from tests.unit.k8s.network_rules import NETWORK_RULES
@@ -24,6 +29,15 @@ pytestmark = needs_kubectl
 OVERLAYS = [name for name in kustomizations("serving/overlays") if not name.endswith("/release")]
 RULES = [*POD_RULES, *NETWORK_RULES, *REFERENCE_RULES, *SETTINGS_RULES, *METRIC_RULES]
 
+# What a component needs beside it; most need only the base.
+KSERVE = "serving/components/kserve"
+COMPANIONS = {
+    "serving/components/hpa": ["monitoring"],
+    "serving/components/keda": ["monitoring"],
+}
+# Not for kubectl: read by Helm.
+NO_MANIFESTS = {"prometheus-adapter-values.yaml"}
+
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_object_is_valid(overlay: str) -> None:
@@ -36,6 +50,45 @@ def test_an_overlay_keeps_the_rules(
     overlay: str, rule: Callable[[Sequence[Manifest]], list[str]]
 ) -> None:
     assert rule(render(overlay)) == []
+
+
+@pytest.mark.parametrize("component", [*components("serving/components"), "monitoring"])
+def test_the_base_with_a_component_keeps_the_rules(component: str, tmp_path: Path) -> None:
+    base = "serving/base/common" if component == KSERVE else "serving/base"
+    parts = [*COMPANIONS.get(component, []), component]
+    objects = render_with(base, parts, scratch=tmp_path)
+    assert [problem for one in objects for problem in schema_problems(one)] == []
+    assert [problem for rule in RULES for problem in rule(objects)] == []
+
+
+@pytest.mark.parametrize("folder", ["serving", "monitoring"])
+def test_no_file_is_left_out(folder: str) -> None:
+    for file in (K8S / folder).rglob("*.*"):
+        if file.name not in {"kustomization.yaml", *NO_MANIFESTS}:
+            assert file.name in (file.parent / "kustomization.yaml").read_text(), file
+
+
+@pytest.mark.parametrize("overlay", ["production", "canary"])
+def test_images_and_bundles_of_production_have_digests(overlay: str) -> None:
+    objects = render(f"serving/overlays/{overlay}")
+    images = [one["image"] for pod in pods(objects) for one in pod.containers()]
+    bundles = [one["data"]["NPE_BUNDLE"] for one in objects if "NPE_BUNDLE" in one.get("data", {})]
+    assert images
+    assert bundles
+    assert all(re.search(r"@sha256:[0-9a-f]{64}$", pinned) for pinned in [*images, *bundles])
+
+
+def test_the_canary_is_a_release_of_its_own() -> None:
+    """Neither gateway selects, reaches or counts the other's workers; the route has both."""
+    objects = {name_of(one): one for one in render("serving/overlays/canary")}
+    (rule,) = objects["HTTPRoute/npe-gateway"]["spec"]["rules"]
+    weights = {one["name"]: one["weight"] for one in rule["backendRefs"]}
+    assert set(weights) == {"npe-gateway", "npe-gateway-canary"}
+    assert weights["npe-gateway"] > weights["npe-gateway-canary"] > 0
+    for name, config in objects.items():
+        if name.startswith("ConfigMap/npe-gateway-routes"):
+            suffix = name.removeprefix("ConfigMap/npe-gateway-routes")
+            assert f"http://npe-torchserve{suffix}:8085" in config["data"]["routes.json"]
 
 
 def test_the_objective_for_latency_is_a_bucket_of_the_histogram() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def test_from_a_photo_to_its_download(
     editor.set_number("Steps", 60)
     assert editor.enhance() >= 3, "previews are seen between the paint and the result"
     editor.shoot("4-result")
+    assert editor.serious_findings() == []
     editor.keep()
     after = editor.picture()
     editor.shoot("5-kept")
@@ -203,14 +205,17 @@ def test_work_survives_a_reload_with_its_history(editor: EditorPage, photo: Path
     assert editor.download("Download: JPEG, exact") == photo.read_bytes()
 
 
-def test_a_recipe_makes_the_same_edit_again(
+def test_a_recipe_makes_the_chosen_variation_again(
     browser: Browser, editor_gateway: KeyedGateway, editor: EditorPage, photo: Path, tmp_path: Path
 ) -> None:
     editor.choose_file(photo)
     editor.until_regions_are_known()
     editor.region("Hair").click()
     editor.button("Use copper").click()
+    editor.button("More variations").click()
     editor.enhance()
+    editor.page.get_by_role("radio", name=re.compile("^Variation 2 of 2")).click()
+    editor.shoot("8-variations")
     editor.keep()
     edited = editor.download("Download: PNG, exact")
     recipe = json.loads(editor.download("Download: Recipe of the last edit"))
@@ -224,3 +229,26 @@ def test_a_recipe_makes_the_same_edit_again(
         other.enhance()
         other.keep()
         assert other.download("Download: PNG, exact") == edited
+
+
+def test_all_of_it_goes_by_keyboard(editor: EditorPage, photo: Path) -> None:
+    editor.choose_file(photo)
+    editor.until_regions_are_known()
+    press = editor.page.keyboard.press
+    editor.region("Hair").focus()
+    press("Space")
+    expect(editor.region("Hair")).to_have_attribute("aria-pressed", "true")
+    press("Control+Enter")
+    expect(editor.button("Keep")).to_be_visible()
+    press("k")
+    expect(editor.button("Undo: edit")).to_be_enabled()
+    press("Control+z")
+    expect(editor.button("Redo: edit")).to_be_enabled()
+    press("Control+Shift+Z")
+    press("Control+s")
+    dialog = editor.page.get_by_role("dialog", name="Download")
+    expect(dialog).to_be_visible()
+    editor.shoot("9-download")
+    assert editor.serious_findings() == []
+    press("Escape")
+    expect(dialog).to_be_hidden()

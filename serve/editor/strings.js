@@ -338,6 +338,7 @@ export const S = {
             "too-many-bytes": ({ bytes, limit }) => ({ title: "The file is too large", text: `It has ${formatSize(bytes)}; ${formatSize(limit)} is the most.`, remedy: "Save it smaller, or as JPEG." }),
             "too-many-pixels": ({ width, height, limit }) => ({ title: "The photo has too many pixels", text: `${width} × ${height}; ${Math.floor(limit / 1e6)} megapixels is the most.`, remedy: "Make it smaller and open that." }),
             "too-small": ({ width, height, limit }) => ({ title: "The photo is too small", text: `${width} × ${height}; each side needs ${limit} pixels.`, remedy: "Choose a larger one." }),
+            "too-long": ({ width, height, limit }) => ({ title: "The photo is too long", text: `${width} × ${height}; ${limit} pixels are the most on a side.`, remedy: "Cut it or make it smaller, and open that." }),
             "broken-image": () => ({ title: "The image is damaged", text: "It cannot be decoded to the end.", remedy: "Save it again with another program, or choose another." }),
             "wrong-size": () => ({ title: "The image has another size than the photo", text: "", remedy: "Try again; if it stays so, report it." }),
             "inexact-base": () => ({ title: "A JPEG result cannot be the new base", text: "JPEG changes pixels everywhere, also those you did not mark.", remedy: "Make the edit again and keep its exact result." }),

@@ -81,7 +81,7 @@ export class EditorDocument extends EventTarget {
     /** @type {Stage|null} */
     #stage = null
     #storage = new DocumentStorage()
-    #tidying = 0
+    #tidying = false
 
     /** @param {import("./photo.js").OpenedPhoto} photo */
     constructor(photo) {
@@ -173,18 +173,22 @@ export class EditorDocument extends EventTarget {
     #report(before, label) {
         const after = this.#work
         this.#state.images.tidy([after.base, after.result])
-        this.#scheduleTidying()
+        this.#tidy()
         this.#tell("history", { label })
         if (before.regions !== after.regions) this.#tell("selection", { regions: this.selectedRegions })
         this.#tell("change")
     }
 
-    #scheduleTidying() {
-        this.#tidying ||= requestIdleCallback((deadline) => {
-            this.#tidying = 0
-            const hasTime = () => deadline.timeRemaining() > 8 && !this.painting
-            if (this.#state.history.tidy(hasTime)) this.#scheduleTidying()
-        })
+    /** Pack what is not shown, until nothing is left or the document is closed. */
+    async #tidy() {
+        if (this.#tidying) return
+        this.#tidying = true
+        try {
+            while (await this.#state.history.tidy());
+        } catch (error) {
+            this.#tell("trouble", { error })
+        }
+        this.#tidying = false
     }
 
     // --- Tools ------------------------------------------------------------------------------------------------
@@ -579,7 +583,6 @@ export class EditorDocument extends EventTarget {
     /** Free bitmaps and the canvas; the document is not used after. */
     close() {
         this.detach()
-        if (this.#tidying) cancelIdleCallback(this.#tidying)
         this.#state.preview?.close()
         this.#state.images.close()
     }

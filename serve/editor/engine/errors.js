@@ -4,7 +4,7 @@
  * code: "not-an-image" {}, "unsupported-type" {found}, "too-many-bytes" {bytes, limit},
  * "too-many-pixels" {width, height, limit}, "too-long" {width, height, limit}, "too-small" {width, height, limit},
  * "broken-image" {}, "wrong-size" {width, height, expected: {width, height}}, "inexact-base" {},
- * "storage-full" {}, "storage-unavailable" {}.
+ * "storage-full" {}, "storage-unavailable" {}, "engine-failed" {} (no memory, or a script that did not load).
  */
 export class EditorError extends Error {
     /**

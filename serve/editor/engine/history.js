@@ -3,8 +3,11 @@
  * when there are too many, or when they take too much memory.
  */
 
+import { Tile } from "./tiles.js"
+
 const MAX_STEPS = 100
 const MEMORY_BUDGET = 256 * 2 ** 20
+const AT_A_TIME = 32
 const LAYERS = ["paint", "mask", "restraint"]
 
 /**
@@ -61,18 +64,19 @@ export class History {
     }
 
     /**
-     * Pack squares that the current work does not show.
+     * Pack a few of the squares that the current work does not show.
      *
-     * @param {() => boolean} hasTime
-     * @returns {boolean}   whether something is left to do
+     * @returns {Promise<boolean>}   whether something is left to do
      */
-    tidy(hasTime) {
+    async tidy() {
         const shown = tilesOf([this.steps[this.position]])
-        for (const tile of tilesOf(this.steps)) {
-            if (tile.resting || shown.has(tile)) continue
-            if (!hasTime()) return true
-            tile.rest()
-        }
+        const awake = [...tilesOf(this.steps)].filter((tile) => !tile.resting && !shown.has(tile))
+        const few = awake.slice(0, AT_A_TIME)
+        await Tile.pack(few)
+        // Meanwhile somebody may have gone back to them.
+        const shownNow = tilesOf([this.steps[this.position]])
+        for (const tile of few) if (!shownNow.has(tile)) tile.rest()
+        if (few.length) return true
         while (this.position > 0 && this.bytes > MEMORY_BUDGET) this.#forgetOldest()
         return false
     }

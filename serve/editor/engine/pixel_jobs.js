@@ -9,16 +9,16 @@ const waiting = new Map()
 
 function start() {
     const started = new Worker(new URL("./pixel_worker.js", import.meta.url), { type: "module" })
-    started.onmessage = ({ data: { id, value, code } }) => {
+    started.onmessage = ({ data: { id, value, code, reason } }) => {
         const { resolve, reject } = waiting.get(id)
         waiting.delete(id)
-        if (code) reject(new EditorError(code))
+        if (code) reject(new EditorError(code, {}, reason))
         else resolve(value)
     }
     // It did not load, or ended: what waits for it would wait forever.
     started.onerror = (event) => {
         event.preventDefault()
-        for (const { reject } of waiting.values()) reject(new EditorError("broken-image"))
+        for (const { reject } of waiting.values()) reject(new EditorError("engine-failed"))
         waiting.clear()
         worker = null
     }
@@ -44,6 +44,9 @@ export const decodeLevels = (blob) => run("decodeLevels", { blob })
 
 /** @param {Blob} blob @returns {Promise<{width: number, height: number, ids: Uint8Array}>} */
 export const decodeLabels = (blob) => run("decodeLabels", { blob })
+
+/** Deflate each. @param {Uint8Array[]} squares @returns {Promise<Uint8Array[]>} */
+export const packSquares = (squares) => run("packSquares", { squares })
 
 /**
  * The reverse of encodeLayers for one image.

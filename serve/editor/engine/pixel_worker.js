@@ -1,6 +1,6 @@
 /** Decodes and encodes whole images beside the page's own thread. */
 
-import { decodePng, encodePng } from "./png.js"
+import { compressed, decodePng, encodePng } from "./png.js"
 import { Grid, TILE } from "./grid.js"
 
 /** A level smaller than this is not worth having. */
@@ -101,13 +101,19 @@ function layUnder(strokes, marked, color) {
     }
 }
 
-const JOBS = { decodeLevels, decodeLabels, decodeSquares, encodeLayers }
+async function packSquares({ squares }) {
+    const value = []
+    for (const square of squares) value.push(await compressed([square], "deflate-raw"))
+    return { value, transfer: value.map((packed) => packed.buffer) }
+}
+
+const JOBS = { decodeLevels, decodeLabels, decodeSquares, encodeLayers, packSquares }
 
 self.onmessage = async ({ data: { id, job, input } }) => {
     try {
         const { value, transfer } = await JOBS[job](input)
         self.postMessage({ id, value }, transfer)
-    } catch {
-        self.postMessage({ id, code: "broken-image" })
+    } catch (error) {
+        self.postMessage({ id, code: job.startsWith("decode") ? "broken-image" : "engine-failed", reason: `${error}` })
     }
 }

@@ -39,7 +39,12 @@ async function deflated(pixels, rowBytes) {
     for (let row = 0; row < rows; row++) {
         filtered.set(pixels.subarray(row * rowBytes, (row + 1) * rowBytes), row * (rowBytes + 1) + 1)
     }
-    const stream = new Blob([filtered]).stream().pipeThrough(new CompressionStream("deflate"))
+    return compressed([filtered], "deflate")
+}
+
+/** @param {Uint8Array[]} parts @param {"deflate"|"deflate-raw"} format @returns {Promise<Uint8Array>} */
+export async function compressed(parts, format) {
+    const stream = new Blob(parts).stream().pipeThrough(new CompressionStream(format))
     return new Uint8Array(await new Response(stream).arrayBuffer())
 }
 

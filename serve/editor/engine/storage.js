@@ -10,12 +10,9 @@ import { Tile } from "./tiles.js"
 const RECORD = "document"
 const VERSION = 1
 const LAYERS = ["paint", "mask", "restraint"]
-const PACKING_MS = 8
 
 let opened = null
 const store = () => (opened ??= createStore("neural-photo-editor", "editor"))
-
-const pause = () => new Promise((resolve) => setTimeout(resolve))
 
 function problem(error) {
     const isFull = error?.name === "QuotaExceededError"
@@ -76,8 +73,10 @@ export class DocumentStorage {
         try {
             const stored = await get(RECORD, store())
             if (stored?.id !== this.#id) this.#saved.clear() // another page has saved its own meanwhile
-            const missing = await packed([...needed].filter(([key]) => !this.#saved.has(key)))
-            await setMany([...missing, [RECORD, record]], store())
+            const missing = [...needed].filter(([key]) => !this.#saved.has(key))
+            await Tile.pack(missing.map(([, object]) => object).filter((object) => object instanceof Tile))
+            const entries = missing.map(([key, object]) => [key, object instanceof Tile ? object.packed : object])
+            await setMany([...entries, [RECORD, record]], store())
             this.#saved = new Set(needed.keys())
             const unused = (await keys(store())).filter((key) => key !== RECORD && !needed.has(key))
             if (unused.length) await delMany(unused, store())
@@ -121,21 +120,7 @@ export async function forgetDocuments() {
     }
 }
 
-const revive = (value) => (value instanceof Uint8Array ? Tile.fromPacked(value) : value)
-
-/** Pack squares a few at a time: the page may be painting. */
-async function packed(entries) {
-    const result = []
-    let since = performance.now()
-    for (const [key, object] of entries) {
-        result.push([key, object instanceof Tile ? object.pack() : object])
-        if (performance.now() - since > PACKING_MS) {
-            await pause()
-            since = performance.now()
-        }
-    }
-    return result
-}
+const revive = (value) => (value instanceof Uint8Array ? new Tile(null, value) : value)
 
 function writeStep({ label, work }, keyOf) {
     const layers = LAYERS.map((layer) => [layer, work[layer].map(keyOf)])

@@ -5,23 +5,24 @@
  * @typedef {(Tile|null)[]} Tiles   of one layer, row by row
  */
 
-import { deflateSync, inflateSync } from "../vendor/fflate.js"
+import { inflateSync } from "../vendor/fflate.js"
 import { TILE } from "./grid.js"
+import { packSquares } from "./pixel_jobs.js"
+
+/** Squares that are copied to the worker at one time: 2 MB. */
+const BATCH = 8
 
 export class Tile {
     #data
-    #packed = null
+    #packed
 
-    /** @param {Uint8Array|null} data  TILE x TILE pixels of 1 byte or of 4; the tile's own from now on */
-    constructor(data) {
+    /**
+     * @param {Uint8Array|null} data  TILE x TILE pixels of 1 byte or of 4; the tile's own from now on
+     * @param {Uint8Array|null} [packed]  the same, deflated; one of the two may be null
+     */
+    constructor(data, packed = null) {
         this.#data = data
-    }
-
-    /** @param {Uint8Array} packed  as `pack` returns it */
-    static fromPacked(packed) {
-        const tile = new Tile(null)
-        tile.#packed = packed
-        return tile
+        this.#packed = packed
     }
 
     /** Pixels; not to be written to. @returns {Uint8Array} */
@@ -30,16 +31,14 @@ export class Tile {
         return this.#data
     }
 
-    /** @returns {Uint8Array} */
-    pack() {
-        this.#packed ??= deflateSync(this.#data, { level: 1 })
+    /** @returns {Uint8Array|null} */
+    get packed() {
         return this.#packed
     }
 
-    /** Keep the packed form alone, about a fiftieth of the memory; `data` unpacks it again. */
+    /** Keep the packed form alone, about a ninth of the memory; `data` unpacks it again. */
     rest() {
-        this.pack()
-        this.#data = null
+        if (this.#packed) this.#data = null
     }
 
     get resting() {
@@ -49,6 +48,16 @@ export class Tile {
     /** Memory in bytes. */
     get bytes() {
         return (this.#data?.byteLength ?? 0) + (this.#packed?.byteLength ?? 0)
+    }
+
+    /** Give all of them their packed form, beside the page's own thread. @param {Tile[]} tiles */
+    static async pack(tiles) {
+        const unpacked = tiles.filter((tile) => tile.#packed === null)
+        for (let at = 0; at < unpacked.length; at += BATCH) {
+            const batch = unpacked.slice(at, at + BATCH)
+            const packed = await packSquares(batch.map((tile) => tile.data))
+            batch.forEach((tile, number) => (tile.#packed = packed[number]))
+        }
     }
 }
 

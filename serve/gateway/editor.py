@@ -110,6 +110,7 @@ def editor_router(files: Mapping[str, StaticFile]) -> APIRouter:
     """
     router = APIRouter(include_in_schema=False)
     methods = ["GET", "HEAD"]
+    drawing = asyncio.Lock()  # one after the other: the first is there soon, none is drawn twice
 
     @router.api_route("/", methods=methods)
     @router.api_route("/editor", methods=methods)
@@ -123,7 +124,9 @@ def editor_router(files: Mapping[str, StaticFile]) -> APIRouter:
         record_of(request).operation = "editor"
         if number not in map(str, range(len(SAMPLES))):
             raise HTTPException(404)
-        return _answer(request, await asyncio.to_thread(sample_portrait, int(number)))
+        async with drawing:
+            portrait = await asyncio.to_thread(sample_portrait, int(number))
+        return _answer(request, portrait)
 
     @router.api_route("/editor/{name:path}", methods=methods)
     async def file(request: Request, name: str) -> Response:

@@ -194,7 +194,8 @@ def test_sample_portraits_are_drawn_once(folder: Path, monkeypatch: pytest.Monke
 
     async def case(client: httpx.AsyncClient, _: SmallGateway) -> None:
         last = f"/editor/samples/{len(SAMPLES) - 1}.jpg"
-        replies = [await client.get(path) for path in ("/editor/samples/0.jpg", last, last)]
+        paths = ("/editor/samples/0.jpg", last, last)
+        replies = await asyncio.gather(*(client.get(path) for path in paths))
         assert len({reply.content for reply in replies}) == 2
         for reply in replies:
             assert reply.headers["content-type"] == "image/jpeg"

@@ -34,6 +34,7 @@ _NUM_THREADS = 16
 _CONFINE = """
 root=$1 folder=$2; shift 2
 mount --bind "$root" "$root"
+touch "$root/etc/hosts"
 mount -o remount,bind,ro "$root"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount --bind "$folder" "$root/var/lib/npe"
@@ -45,6 +46,8 @@ for device in null zero full random urandom; do
   touch "$root/dev/$device"
   mount --bind "/dev/$device" "$root/dev/$device"
 done
+echo 127.0.0.1 localhost > "$root/dev/hosts"
+mount --bind "$root/dev/hosts" "$root/etc/hosts"
 exec chroot "$root" setpriv --reuid 10001 --regid 10001 --clear-groups --inh-caps=-all \\
   --bounding-set=-all --no-new-privs -- env -i --chdir=/app "$@"
 """

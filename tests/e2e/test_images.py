@@ -257,7 +257,7 @@ TRAINING = (
     *("pipelines/train.py", "experiment=demo_ddpm", f"data.shards={HOME}/shards"),
     *(f"run_dir={HOME}/run", "network.widths=[32,64]", "network.attention_levels=[1]"),
     *("data.batch_size=4", "data.resolution=32", "module.num_samples=1", "module.sample_steps=1"),
-    *("trainer.accelerator=cpu", "trainer.max_steps=400", "trainer.limit_val_batches=1"),
+    *("trainer.accelerator=cpu", "trainer.max_steps=150", "trainer.limit_val_batches=1"),
     *("trainer.log_every_n_steps=1", "callbacks.last.every_n_steps=5", "logger=csv"),
 )
 
@@ -276,10 +276,10 @@ def test_a_training_is_stopped_and_goes_on(
         training.stop()
         assert training.exit_status(within_s=60) == os.EX_TEMPFAIL, training.said()
     steps = num_rows(home)
-    assert 0 < steps < 400
+    assert 0 < steps < 150
     with images.running("train", *TRAINING, **options) as training:  # type: ignore[arg-type]
         assert training.exit_status(within_s=300) == 0, training.said()
-    assert num_rows(home) == 400
+    assert num_rows(home) == 150
     assert (home / "run/curves.png").is_file()
 
 

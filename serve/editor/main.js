@@ -5,13 +5,14 @@ import { render } from "./vendor/preact.js"
 import { takeKeyFromAddress } from "./api/key.js"
 import { S } from "./strings.js"
 import { App } from "./ui/app.js"
+import { resumeChoice } from "./ui/enhance.js"
 import { html } from "./ui/html.js"
 import { followLock } from "./ui/locking.js"
 import { followFiles } from "./ui/opening.js"
 import { followKeyboard } from "./ui/shortcuts.js"
 import { info } from "./ui/state.js"
 import { followTheme } from "./ui/theme.js"
-import { loadInfo, restoreWork } from "./ui/work.js"
+import { followChanges, loadInfo, restoreWork } from "./ui/work.js"
 
 takeKeyFromAddress()
 addEventListener("hashchange", () => {
@@ -27,4 +28,4 @@ followFiles(root)
 followKeyboard()
 followLock()
 loadInfo()
-restoreWork()
+restoreWork().then(resumeChoice).then(followChanges)

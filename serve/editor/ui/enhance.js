@@ -1,13 +1,13 @@
 /** From the paint to a result: the request, its previews, the choice, and what becomes of it. */
 
 import { edit, upscale } from "../api/gateway.js"
-import { editForm, randomSeed } from "../api/fields.js"
+import { MAX, editForm, randomSeed } from "../api/fields.js"
 import { S } from "../strings.js"
 import { settleFill } from "./fill.js"
 import { previewComposer } from "./preview.js"
 import * as state from "./state.js"
 import { dismissTrouble, showNotice, showTrouble } from "./troubles.js"
-import { dropCandidates } from "./work.js"
+import { dropCandidates, saveSoon } from "./work.js"
 
 /** Room for the form's own text and headers in a request. */
 const FORM_BYTES = 8192
@@ -43,8 +43,10 @@ export async function enhance() {
     else doc.clearPreview()
 }
 
-/** The same once more with another seed, unless the seed is locked. */
+/** The same once more with other seeds: new ones, or those that follow where the seed is locked. */
 export async function another() {
+    const { seed, seedLocked, variations } = state.settings.value
+    if (seedLocked) state.changeSettings({ seed: (seed + variations) % (MAX.seed + 1) })
     discard({ quietly: true })
     await enhance()
 }
@@ -110,6 +112,7 @@ export async function keep() {
 export function discard({ quietly = false } = {}) {
     state.currentDocument.value?.clearPreview()
     dropCandidates()
+    saveSoon()
     if (!quietly) showNotice(S.result.discarded)
 }
 
@@ -153,7 +156,16 @@ async function offer(request, { images, metadata, receipts }) {
     }))
     state.candidates.value = { items, index: 0, metadata, request }
     state.announcement.value = S.enhance.done(items.length)
+    saveSoon()
     await showCandidate(0)
+}
+
+/** Offer again what waited for a choice when the page was left. @param {import("./state.js").Candidates|null} saved */
+export async function resumeChoice(saved) {
+    if (!saved) return
+    const items = saved.items.map((item) => ({ ...item, url: URL.createObjectURL(item.blob) }))
+    state.candidates.value = { ...saved, items }
+    await showCandidate(saved.index)
 }
 
 /** @returns {Promise<(progress: import("../api/gateway.js").Progress) => void>} */

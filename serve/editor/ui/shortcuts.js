@@ -1,7 +1,7 @@
 /** The keyboard: one table for what keys do and for the help sheet. */
 
 import { signal } from "../vendor/signals_core.js"
-import { discard, enhance, keep } from "./enhance.js"
+import { enhance, keep } from "./enhance.js"
 import { askForFile } from "./header.js"
 import { CTRL } from "./platform.js"
 import { candidates, currentDocument, dialog, job, locked } from "./state.js"
@@ -122,7 +122,6 @@ function cancel() {
     if (document.querySelector("[popover]:popover-open")) return // the browser closes it
     if (doc?.painting) doc.cancelStroke()
     else if (job.value) job.value.cancel()
-    else if (candidates.value) discard()
     else if (doc && doc.compare !== null) doc.compare = null
 }
 

@@ -56,12 +56,19 @@ export function toggleRegion(name) {
 
 /** One step back; results that wait for a choice are what comes off first. */
 export function undo() {
+    const doc = state.currentDocument.value
     if (state.candidates.value) discard()
-    else if (!state.job.value) state.currentDocument.value?.undo()
+    else if (!state.job.value && doc?.canUndo) {
+        state.announcement.value = S.header.undone(stepName(doc.undoLabel))
+        doc.undo()
+    }
 }
 
 export function redo() {
-    if (!state.locked.value) state.currentDocument.value?.redo()
+    const doc = state.currentDocument.value
+    if (state.locked.value || !doc?.canRedo) return
+    state.announcement.value = S.header.redone(stepName(doc.redoLabel))
+    doc.redo()
 }
 
 export function toggleOverlay() {

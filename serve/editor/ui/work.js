@@ -1,5 +1,6 @@
 /** The document under work: opened, segmented, kept over a reload, replaced. */
 
+import { effect, untracked } from "../vendor/signals_core.js"
 import { EditorDocument, EditorError, openPhoto, readLabels } from "../engine/document.js"
 import { fetchInfo, segment } from "../api/gateway.js"
 import { RecipeError, readRecipe } from "../api/recipe.js"
@@ -191,6 +192,7 @@ function labelsReady(doc) {
 /** Keep the work once the hand rests. */
 export function saveSoon() {
     clearTimeout(saveTimer)
+    if (!state.currentDocument.value) return
     saveTimer = setTimeout(save, SAVE_DELAY_MS)
 }
 
@@ -198,7 +200,8 @@ async function save() {
     const doc = state.currentDocument.value
     if (!doc) return
     try {
-        await doc.save({ settings: { ...state.settings.value }, fill: state.fill.value })
+        const { settings, fill, candidates } = state
+        await doc.save({ settings: settings.value, fill: fill.value, candidates: candidates.value })
     } catch (error) {
         if (!(error instanceof EditorError)) throw error
         if (!hasToldOfStorage) showTrouble(error)
@@ -206,7 +209,21 @@ async function save() {
     }
 }
 
-/** Show the work of the last visit, if there is any. */
+/** Keep what is set, too, and be quick when the page is left. */
+export function followChanges() {
+    effect(() => {
+        state.settings.value
+        state.fill.value
+        untracked(saveSoon)
+    })
+    document.addEventListener("visibilitychange", () => document.hidden && save())
+}
+
+/**
+ * Show the work of the last visit, if there is any.
+ *
+ * @returns {Promise<import("./state.js").Candidates|null>} results that waited for a choice
+ */
 export async function restoreWork() {
     let doc = null
     try {
@@ -214,12 +231,14 @@ export async function restoreWork() {
     } catch (error) {
         console.error(error) // what cannot be read is as good as not there
     }
-    if (!doc) return
-    const { settings, fill } = doc.extra ?? {}
+    if (!doc) return null
+    const { settings, fill, candidates = null } = doc.extra ?? {}
     if (settings) state.settings.value = { ...state.DEFAULT_SETTINGS, ...settings }
     if (fill) state.fill.value = fill
+    if (candidates) doc.tool = "region" // it was saved while the tool was put aside
     useAsDocument(doc)
     showNotice(S.restored, { label: S.startOver, run: startOver })
+    return candidates
 }
 
 /** Back to the first screen; nothing is kept. */

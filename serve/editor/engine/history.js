@@ -6,7 +6,7 @@
 import { Tile } from "./tiles.js"
 
 const MAX_STEPS = 100
-const MEMORY_BUDGET = 256 * 2 ** 20
+const MEMORY_BUDGET = 384 * 2 ** 20
 const AT_A_TIME = 32
 const LAYERS = ["paint", "mask", "restraint"]
 
@@ -64,21 +64,26 @@ export class History {
     }
 
     /**
-     * Pack a few of the squares that the current work does not show.
+     * Pack a few of the squares that neither the current work nor its neighbors show.
      *
      * @returns {Promise<boolean>}   whether something is left to do
      */
     async tidy() {
-        const shown = tilesOf([this.steps[this.position]])
-        const awake = [...tilesOf(this.steps)].filter((tile) => !tile.resting && !shown.has(tile))
+        const near = this.#near()
+        const awake = [...tilesOf(this.steps)].filter((tile) => !tile.resting && !near.has(tile))
         const few = awake.slice(0, AT_A_TIME)
         await Tile.pack(few)
         // Meanwhile somebody may have gone back to them.
-        const shownNow = tilesOf([this.steps[this.position]])
-        for (const tile of few) if (!shownNow.has(tile)) tile.rest()
+        const nearNow = this.#near()
+        for (const tile of few) if (!nearNow.has(tile)) tile.rest()
         if (few.length) return true
         while (this.position > 0 && this.bytes > MEMORY_BUDGET) this.#forgetOldest()
         return false
+    }
+
+    /** What an undo or a redo shows at once. */
+    #near() {
+        return tilesOf(this.steps.slice(Math.max(0, this.position - 1), this.position + 2))
     }
 }
 

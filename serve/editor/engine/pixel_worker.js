@@ -1,6 +1,7 @@
 /** Decodes and encodes whole images beside the page's own thread. */
 
-import { compressed, decodePng, encodePng } from "./png.js"
+import { packed } from "./packing.js"
+import { decodePng, encodePng } from "./png.js"
 import { Grid, TILE } from "./grid.js"
 
 /** A level smaller than this is not worth having. */
@@ -103,8 +104,8 @@ function layUnder(strokes, marked, color) {
 
 async function packSquares({ squares }) {
     const value = []
-    for (const square of squares) value.push(await compressed([square], "deflate-raw"))
-    return { value, transfer: value.map((packed) => packed.buffer) }
+    for (const square of squares) value.push(await packed(square))
+    return { value, transfer: value.map((bytes) => bytes.buffer) }
 }
 
 const JOBS = { decodeLevels, decodeLabels, decodeSquares, encodeLayers, packSquares }

@@ -5,8 +5,8 @@
  * @typedef {(Tile|null)[]} Tiles   of one layer, row by row
  */
 
-import { inflateSync } from "../vendor/fflate.js"
 import { TILE } from "./grid.js"
+import { unpacked } from "./packing.js"
 import { packSquares } from "./pixel_jobs.js"
 
 /** Squares that are copied to the worker at one time: 2 MB. */
@@ -18,7 +18,7 @@ export class Tile {
 
     /**
      * @param {Uint8Array|null} data  TILE x TILE pixels of 1 byte or of 4; the tile's own from now on
-     * @param {Uint8Array|null} [packed]  the same, deflated; one of the two may be null
+     * @param {Uint8Array|null} [packed]  the same, as packing.js has it; one of the two may be null
      */
     constructor(data, packed = null) {
         this.#data = data
@@ -27,7 +27,7 @@ export class Tile {
 
     /** Pixels; not to be written to. @returns {Uint8Array} */
     get data() {
-        this.#data ??= inflateSync(this.#packed)
+        this.#data ??= unpacked(this.#packed)
         return this.#data
     }
 
@@ -36,7 +36,7 @@ export class Tile {
         return this.#packed
     }
 
-    /** Keep the packed form alone, about a ninth of the memory; `data` unpacks it again. */
+    /** Keep the packed form alone, a small part of the memory; `data` unpacks it again. */
     rest() {
         if (this.#packed) this.#data = null
     }

@@ -205,7 +205,7 @@ def test_what_is_broken_is_found(
     ("path", "value", "wrong"),
     [
         ("0/dag/tasks/2/template", "trains", "there is no template trains"),
-        ("0/dag/tasks/2/arguments/parameters/0/name", "experimen", "experiment is not given"),
+        ("0/dag/tasks/2/arguments/parameters/1/name", "experimen", "experiment is not given"),
         ("0/dag/tasks/2/dependencies", ["prepare"], "there is no task prepare"),
         ("0/dag/tasks/8/dependencies", ["segmenter"], "does not wait for denoiser"),
         (
@@ -221,6 +221,31 @@ def test_a_broken_chain_is_found(path: str, value: object, wrong: str) -> None:
     (template,) = copy.deepcopy(of_kind(render("workflow"), "WorkflowTemplate"))
     _set("WorkflowTemplate/npe-chain", f"spec/templates/{path}", value)([template])
     found = schema_problems(template) + problems_of_chain(template)
+    assert any(wrong in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "wrong"),
+    [
+        (
+            "training/cluster-queue",
+            _set("ClusterQueue/npe-training", "spec/resourceGroups/0/flavors/0/resources/0", {}),
+            "nominalQuota",
+        ),
+        (
+            "training/cluster-queue",
+            _set("ResourceFlavor/npe-gpu", "spec/nodeLabel", {}),
+            "nodeLabel",
+        ),
+        (TRAINER, _set("LocalQueue/npe-training", "spec/queue", "a"), "queue"),
+    ],
+)
+def test_a_broken_queue_is_found(
+    name: str, change: Callable[[list[Manifest]], None], wrong: str, tmp_path: Path
+) -> None:
+    objects = _objects(name, (QUEUE,) if name == TRAINER else (), tmp_path)
+    change(objects)
+    found = [problem for one in objects for problem in schema_problems(one)]
     assert any(wrong in problem for problem in found), found
 
 

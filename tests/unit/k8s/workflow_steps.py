@@ -92,11 +92,7 @@ def _steps(
         yield from _steps(workflow, task["template"], given, prefix=f"{prefix}{task['name']}-")
     if "resource" in template:
         made = yaml.safe_load(_substitute(template["resource"]["manifest"], values))
-        made["metadata"] |= {
-            "name": prefix.rstrip("-"),
-            "namespace": workflow["metadata"]["namespace"],
-        }
-        del made["metadata"]["generateName"]
+        made["metadata"]["namespace"] = workflow["metadata"]["namespace"]
         yield made
     if "container" in template:
         yield _job(workflow, _substituted(template["container"], values), name=prefix.rstrip("-"))

@@ -20,6 +20,7 @@ from tests.e2e.gateway_process import REPOSITORY, KeyedGateway
 
 SCREENSHOTS = REPOSITORY / "outputs" / "editor"
 DESKTOP = (1280, 800)
+_PATIENCE_MS = 20_000  # tests may share two cores with much else
 _SERIOUS = ("serious", "critical")
 _WATCH = """
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -223,7 +224,8 @@ def opened_editor(
     context = browser.new_context(
         viewport={"width": width, "height": height}, reduced_motion="reduce", **options
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(_PATIENCE_MS)
+    expect.set_options(timeout=_PATIENCE_MS)
     try:
         editor = EditorPage(context.new_page(), gateway)
         editor.watch()

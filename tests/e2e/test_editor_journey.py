@@ -100,6 +100,9 @@ def test_from_a_photo_to_its_download(
     assert 0.02 < mask.mean() < 0.6
     assert np.array_equal(result[~mask], upload[~mask])
     assert not np.array_equal(result[mask], upload[mask])
+    jpeg = editor.download("Download: JPEG, like your upload")
+    assert jpeg.startswith(b"\xff\xd8")
+    assert np.abs(pixels_of(jpeg).astype(int) - result).mean() < 4
     (tmp_path / "edited.png").write_bytes(edited)
     (tmp_path / "receipt.json").write_bytes(receipt)
     headers = {"X-API-Key": editor_gateway.key}
@@ -206,7 +209,12 @@ def test_work_survives_a_reload_with_its_history(editor: EditorPage, photo: Path
 
 
 def test_a_recipe_makes_the_chosen_variation_again(
-    browser: Browser, editor_gateway: KeyedGateway, editor: EditorPage, photo: Path, tmp_path: Path
+    browser: Browser,
+    editor_gateway: KeyedGateway,
+    editor: EditorPage,
+    photo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     editor.choose_file(photo)
     editor.until_regions_are_known()
@@ -220,8 +228,11 @@ def test_a_recipe_makes_the_chosen_variation_again(
     edited = editor.download("Download: PNG, exact")
     recipe = json.loads(editor.download("Download: Recipe of the last edit"))
     recipe["name"] = HOSTILE
-    path = tmp_path / "recipe.json"
+    path, again = tmp_path / "recipe.json", tmp_path / "again.png"
     path.write_text(json.dumps(recipe))
+    monkeypatch.setenv("NPE_API_KEY", editor_gateway.key)
+    assert npe(["replay", str(path), "--server", editor_gateway.url, "-o", str(again)]) == 0
+    assert again.read_bytes() == edited
     with opened_editor(browser, editor_gateway) as other:
         other.choose_file(path)
         expect(other.page.get_by_text(HOSTILE).first).to_be_visible()

@@ -107,6 +107,15 @@ def test_names_and_notes_in_photos_are_text(editor: EditorPage, tmp_path: Path) 
     assert editor.page.locator("img[src=x]").count() == 0
 
 
+def test_text_that_became_elements_would_be_noticed(editor: EditorPage) -> None:
+    editor.page.evaluate("(text) => document.body.insertAdjacentHTML('beforeend', text)", HOSTILE)
+    assert editor.page.locator("img[src=x]").count() == 1
+    while not any(trouble.startswith("policy: script-src-attr") for trouble in editor.troubles):
+        editor.page.wait_for_timeout(5)
+    editor.page.close()
+    editor.troubles.clear()
+
+
 def test_recipes_that_are_none_are_refused(editor: EditorPage) -> None:
     recipes: list[Any] = [
         {HOSTILE: 1},

@@ -233,7 +233,6 @@ export const S = {
         },
         kinds: { edit: "Enhancing", upscale: "Enlarging", jpeg: "Making the JPEG" },
         left: (seconds) => `about ${formatSeconds(seconds)} left`,
-        started: "Enhancing has started",
         progress: (share) => `${percent.format(share)} done`,
         done: (count) => (count > 1 ? `Done: ${count} variations to choose from` : "Done: keep the result or discard it"),
     },

@@ -1,28 +1,26 @@
 /** From the paint to a result: the request, its previews, the choice, and what becomes of it. */
 
 import { edit, upscale } from "../api/gateway.js"
-import { MAX, editForm, randomSeed } from "../api/fields.js"
+import { MAX, randomSeed } from "../api/fields.js"
 import { S } from "../strings.js"
 import { settleFill } from "./fill.js"
+import { checkSize, runJob } from "./job.js"
 import { previewComposer } from "./preview.js"
 import * as state from "./state.js"
-import { dismissTrouble, showNotice, showTrouble } from "./troubles.js"
+import { thumbnailUrl } from "./thumbnails.js"
+import { showNotice, showTrouble } from "./troubles.js"
 import { dropCandidates, saveSoon } from "./work.js"
-
-/** Room for the form's own text and headers in a request. */
-const FORM_BYTES = 8192
-const ANNOUNCE_EVERY = 0.25
 
 /** Send the work, show previews, then offer the results. A retry does the same: nothing is lost meanwhile. */
 export async function enhance() {
     const doc = state.currentDocument.value
     if (!doc || state.job.value) return
-    const work = await runJob("edit", enhance, async (job) => {
+    await runJob("edit", enhance, async (job) => {
         settleFill()
         const exported = await doc.exportEdit()
         if (exported.empty) {
             showNotice(S.enhance.nothing)
-            return null
+            return
         }
         const request = buildRequest(exported)
         checkSize(request)
@@ -36,11 +34,10 @@ export async function enhance() {
                 showPreview(progress)
             },
         })
-        return { request, result }
+        const choice = await withThumbnails(candidatesOf(request, result))
+        if (!job.signal.aborted) offer(choice)
     })
-    if (state.currentDocument.value !== doc) return
-    if (work) await offer(work.request, work.result)
-    else doc.clearPreview()
+    if (state.currentDocument.value === doc && !state.candidates.value) doc.clearPreview()
 }
 
 /** The same once more with other seeds: new ones, or those that follow where the seed is locked. */
@@ -86,11 +83,14 @@ export async function showCandidate(index) {
     }
 }
 
+let isKeeping = false
+
 /** Make the result that is shown part of the work, as one step that can be undone. */
 export async function keep() {
     const choice = state.candidates.value
     const doc = state.currentDocument.value
-    if (!choice || !doc) return
+    if (!choice || !doc || isKeeping) return
+    isKeeping = true // decoding a large one takes a while: a second press is not a second step
     const { blob, seed, receipt } = choice.items[choice.index]
     const { request } = choice
     const parameters = { ...request.parameters, seed, variations: 1 }
@@ -103,6 +103,8 @@ export async function keep() {
     } catch (error) {
         showTrouble(error)
         return
+    } finally {
+        isKeeping = false
     }
     doc.clearPreview()
     dropCandidates()
@@ -131,41 +133,36 @@ function buildRequest(exported) {
     return { photo, mask, regions, strokes, strengthMap, parameters }
 }
 
-function checkSize(request) {
-    const limit = state.info.value?.limits?.max_request_bytes
-    let bytes = FORM_BYTES
-    for (const value of editForm(request).values()) bytes += value.size ?? value.length
-    if (limit && bytes > limit) throw new TooLarge(bytes, limit)
-}
-
-/** Known before anything is sent: a server that is sent too much may hang up without a word. */
-class TooLarge extends Error {
-    constructor(bytes, limit) {
-        super("too large")
-        Object.assign(this, { bytes, limit })
-    }
-}
-
-async function offer(request, { images, metadata, receipts }) {
-    const first = request.parameters.seed
+function candidatesOf(request, { images, metadata, receipts }) {
     const items = images.map((blob, index) => ({
         blob,
-        url: URL.createObjectURL(blob),
-        seed: metadata.seeds?.[index] ?? first + index,
+        seed: metadata.seeds?.[index] ?? request.parameters.seed + index,
         receipt: receipts[index] ?? null,
     }))
-    state.candidates.value = { items, index: 0, metadata, request }
-    state.announcement.value = S.enhance.done(items.length)
+    return { items, index: 0, metadata, request }
+}
+
+/** @param {import("./state.js").Candidates} choice */
+function offer(choice) {
+    state.candidates.value = choice
+    state.announcement.value = S.enhance.done(choice.items.length)
     saveSoon()
-    await showCandidate(0)
+    showCandidate(0)
 }
 
 /** Offer again what waited for a choice when the page was left. @param {import("./state.js").Candidates|null} saved */
 export async function resumeChoice(saved) {
     if (!saved) return
-    const items = saved.items.map((item) => ({ ...item, url: URL.createObjectURL(item.blob) }))
-    state.candidates.value = { ...saved, items }
+    state.candidates.value = await withThumbnails(saved)
     await showCandidate(saved.index)
+}
+
+/** One result needs none: it is shown anyway. */
+async function withThumbnails(choice) {
+    const { items, metadata } = choice
+    const urlOf = (item) => (items.length > 1 ? thumbnailUrl(item.blob, metadata.crop) : "")
+    const urls = await Promise.all(items.map(urlOf))
+    return { ...choice, items: items.map((item, index) => ({ ...item, url: urls[index] })) }
 }
 
 /** @returns {Promise<(progress: import("../api/gateway.js").Progress) => void>} */
@@ -179,68 +176,10 @@ async function previewShower(doc, exported, signal) {
             const bitmap = await compose(preview, crop)
             const isCurrent = state.job.value?.signal === signal && !signal.aborted
             if (isCurrent) doc.showPreview(bitmap)
+        } catch {
+            // one that cannot be decoded is left out: the result does not depend on it
         } finally {
             busy = false
-        }
-    }
-}
-
-/**
- * Run a request with progress and a way to cancel it; what goes wrong is shown.
- *
- * @template T
- * @param {import("./state.js").Job["kind"]} kind
- * @param {() => void} retry
- * @param {(job: {signal: AbortSignal, onUpload: (sent: number, total: number) => void,
- *     onStep: (step: number, total: number) => void}) => Promise<T>} work
- * @returns {Promise<T|null>} null where there is no result
- */
-async function runJob(kind, retry, work) {
-    const controller = new AbortController()
-    const { signal } = controller
-    const change = (changes) => {
-        if (state.job.value?.signal === signal) state.job.value = { ...state.job.value, ...changes }
-    }
-    dismissTrouble()
-    state.job.value = {
-        kind, signal, phase: "preparing", sent: 0, total: 0, step: 0, totalSteps: 0, leftS: null,
-        cancel: () => controller.abort(),
-    }
-    state.announcement.value = S.enhance.started
-    try {
-        return await work({ signal, onUpload: uploadReporter(change), onStep: stepReporter(change) })
-    } catch (error) {
-        if (signal.aborted) showNotice(S.enhance.canceled)
-        else if (error instanceof TooLarge) state.trouble.value = S.troubles.tooLarge(error.bytes, error.limit)
-        else showTrouble(error, retry)
-        return null
-    } finally {
-        if (state.job.value?.signal === signal) state.job.value = null
-    }
-}
-
-function uploadReporter(change) {
-    return (sent, total) => {
-        if (sent >= total) change({ phase: "waiting", sent, total })
-        else change({ phase: "uploading", sent, total })
-    }
-}
-
-/** Steps take equally long, so the time left follows from those that were taken. */
-function stepReporter(change) {
-    let begun = null
-    let announced = 0
-    return (step, totalSteps) => {
-        const now = performance.now()
-        begun ??= { step, now }
-        const perStep = step > begun.step ? (now - begun.now) / (step - begun.step) : null
-        const leftS = perStep === null ? null : (perStep * (totalSteps - step)) / 1000
-        const phase = step >= totalSteps ? "finishing" : "working"
-        change({ phase, step, totalSteps, leftS })
-        const share = step / totalSteps
-        if (share - announced >= ANNOUNCE_EVERY) {
-            announced = share
-            state.announcement.value = S.enhance.progress(share)
         }
     }
 }

@@ -103,6 +103,21 @@ def test_a_file_that_could_not_be_read_is_read_again(
     assert file.changed() == ROUTES
 
 
+def test_a_mounted_config_map_is_followed(tmp_path: Path) -> None:
+    """Kubernetes writes a new folder and turns a link: the file's own link never changes."""
+    path = tmp_path / "routes.json"
+    path.symlink_to("..data/routes.json")
+    file = RoutesFile(path)
+    for number, routes in enumerate((ROUTES, Routes(production=(NEW,)))):
+        folder = tmp_path / f"..{number}"
+        folder.mkdir()
+        (folder / "routes.json").write_text(routes.model_dump_json())
+        (tmp_path / "..data_new").symlink_to(folder.name)
+        (tmp_path / "..data_new").rename(tmp_path / "..data")
+        assert file.changed() == routes
+        assert file.changed() is None
+
+
 def test_channels_name_every_backend_once() -> None:
     both = Routes(production=(OLD,), canary=Canary(weight=0.5, backends=(OLD, NEW)))
     assert both.channels() == {OLD: "production", NEW: "canary"}

@@ -31,7 +31,9 @@ export const CHOICES = {
 export const REGIONS = [
     "background", "hair", "hat", "brow", "ear", "eye", "lip", "mouth", "neck", "nose", "skin",
 ]
-export const MAX = { steps: 1000, resamples: 20, variations: 8, timestep: 100000, seed: 2 ** 32 - 1 }
+export const MAX = {
+    steps: 1000, resamples: 20, variations: 8, evaluations: 1000, timestep: 100000, seed: 2 ** 32 - 1,
+}
 
 /** The seeds of variations follow each other; all must be numbers that JavaScript holds exactly. */
 export const MAX_READ_SEED = Number.MAX_SAFE_INTEGER - MAX.variations
@@ -66,7 +68,7 @@ export function editForm(request, { format, receipt = false } = {}) {
 }
 
 /**
- * Count network calls as the server does: an edit may take 1,000 of them in all.
+ * Count network calls as the server does: an edit may take MAX.evaluations of them in all.
  *
  * @param {EditParameters} parameters
  */

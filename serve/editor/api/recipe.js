@@ -10,7 +10,6 @@ import { CHOICES, MAX, MAX_READ_SEED, REGIONS, evaluations } from "./fields.js"
 
 const SCHEMA_VERSION = 1
 const MAX_BYTES = 44 * 2 ** 20
-const MAX_EVALUATIONS = 1000
 const FILES = ["photo", "mask", "strokes", "strength_map"]
 const NUMBERS = {
     strength: { min: 0, max: 1, whole: false },
@@ -122,8 +121,8 @@ function checkCombination({ mask, strokes, regions, parameters }) {
     const byStrength = parameters.strength !== null
     if (byStrength && parameters.timestep !== null) throw conflict("strength", "timestep")
     if (!mask && !strokes && !regions.length) throw new RecipeError("nothing-marked", "mask")
-    if (evaluations(parameters) > MAX_EVALUATIONS) {
-        throw new RecipeError("too-much-work", "steps", { limit: MAX_EVALUATIONS })
+    if (evaluations(parameters) > MAX.evaluations) {
+        throw new RecipeError("too-much-work", "steps", { limit: MAX.evaluations })
     }
 }
 

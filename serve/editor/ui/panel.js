@@ -25,7 +25,7 @@ export function Panel() {
                     onClick=${() => (panelTab.value = name)}>${label}</button>`,
             )}
         </div>
-        <div class="panel-body" data-tab=${tab}>
+        <div class="panel-body" key=${tab} data-tab=${tab}>
             <div class="tab-edit">
                 <${RegionsSection} />
                 <${FillSection} />

@@ -5,7 +5,6 @@ import { html } from "./html.js"
 import { Section } from "./section.js"
 import { changeSettings, defaults, settings } from "./state.js"
 
-const MAX_EVALUATIONS = 1000
 const AUTO = ""
 
 /** Sampler, steps, detail and edge: all automatic until somebody knows better. */
@@ -29,6 +28,6 @@ export function TuningSection() {
                 placeholder=${S.strength.auto} title=${S.tuning.resamplesHint}
                 onChange=${(resamples) => changeSettings({ resamples })} />
         </div>
-        ${evaluations(settings.value) > MAX_EVALUATIONS && html`<p class="hint warning">${S.tuning.tooMuch(MAX_EVALUATIONS)}</p>`}
+        ${evaluations(settings.value) > MAX.evaluations && html`<p class="hint warning">${S.tuning.tooMuch(MAX.evaluations)}</p>`}
     <//>`
 }

@@ -14,7 +14,7 @@ export class Grid {
         this.rows = Math.ceil(height / TILE)
     }
 
-    /** @returns {Tiles} */
+    /** @returns {import("./tiles.js").Tiles} */
     empty() {
         return new Array(this.columns * this.rows).fill(null)
     }

@@ -13,6 +13,7 @@ const SHOWN_ALPHA = 105
 const HOVERED_ALPHA = 185
 
 export class Labels {
+    /** @type {{width: number, height: number, ids: Uint8Array, names: string[], colors?: string[]}|null} */
     #plain = null
 
     /**
@@ -25,7 +26,10 @@ export class Labels {
         if (width !== grid.width || height !== grid.height || ids.length !== width * height) {
             throw new EditorError("wrong-size", { width, height, expected: { width: grid.width, height: grid.height } })
         }
-        Object.assign(this, { width, height, ids, grid })
+        this.width = width
+        this.height = height
+        this.ids = ids
+        this.grid = grid
         this.names = [...names]
         this.colors = this.names.map((_, id) => colors[id] ?? COLORS[id % COLORS.length])
         if (names.every((_, id) => colors[id])) this.#plain = labels

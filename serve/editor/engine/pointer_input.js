@@ -46,6 +46,8 @@ export class PointerInput {
         listen("pointercancel", (event) => this.#up(event, true))
         listen("pointerleave", () => this.#action ?? this.actions.leave())
         listen("wheel", (event) => this.#wheel(event), { passive: false })
+        // A long touch and a pen's second button would open it in the middle of a stroke.
+        listen("contextmenu", (event) => event.preventDefault())
         // The middle button pans; its page scrolling starts with mousedown.
         listen("mousedown", (event) => event.button === 1 && event.preventDefault())
     }
@@ -159,7 +161,8 @@ export class PointerInput {
         if (event.shiftKey) return this.view.panBy(-(event.deltaX || event.deltaY) * unit, 0)
         // Trackpads report pinches as a wheel with Ctrl held, in small steps.
         const speed = event.ctrlKey ? 0.01 : 0.0015
-        const delta = Math.max(-300, Math.min(300, event.deltaY * unit))
+        const most = event.ctrlKey ? 25 : 300 // a mouse's wheel with Ctrl makes large ones
+        const delta = Math.max(-most, Math.min(most, event.deltaY * unit))
         return this.view.zoomAt(Math.exp(-delta * speed), x, y)
     }
 }

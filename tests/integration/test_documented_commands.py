@@ -1,5 +1,6 @@
 """Every command that a page, a configuration or a manifest shows would be taken as it stands."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from tests.integration.documented_commands import (
     problems,
 )
 
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
 
 def _documents() -> Iterator[tuple[Path, list[str]]]:
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in PAGES:
         yield page, list(commands_in_markdown(page.read_text()))
     for folder in ("conf", "k8s"):
         for file in sorted((ROOT / folder).rglob("*.yaml")):
@@ -28,6 +31,13 @@ DOCUMENTS = {str(path.relative_to(ROOT)): commands for path, commands in _docume
 def test_the_commands_of_a_document_are_taken(document: str) -> None:
     found = {command: wrong for command in DOCUMENTS[document] if (wrong := problems(command))}
     assert found == {}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_linked_files_exist(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_all_kinds_of_documents_are_read() -> None:

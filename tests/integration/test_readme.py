@@ -27,10 +27,3 @@ def test_npe_commands_in_the_text_exist() -> None:
 def test_continuous_integration_runs_the_readme_test_command() -> None:
     assert any(command.split()[:2] == ["make", "test"] for command in commands_in_markdown(README))
     assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
-
-
-def test_linked_files_exist() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).is_file(), link

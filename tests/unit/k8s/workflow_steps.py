@@ -23,45 +23,48 @@ def objects_of_steps(objects: list[Manifest]) -> list[Manifest]:
     return found
 
 
-def problems_of_chain(template: Manifest) -> list[str]:
+def problems_of_chain(workflow: Manifest) -> list[str]:
     """Return what is wrong with how the templates of a WorkflowTemplate refer to each other."""
-    spec = template["spec"]
+    spec = workflow["spec"]
     templates = {one["name"]: one for one in spec["templates"]}
-    known = {f"workflow.parameters.{one['name']}" for one in spec["arguments"]["parameters"]}
-    known |= {"workflow.name", "item"}
-    found, used = [], {spec["entrypoint"]}
-    for template_ in templates.values():
-        tasks = list(_tasks(template_))
-        names = {task["name"] for task in tasks}
-        for task in tasks:
+    used = {spec["entrypoint"]}
+    found = []
+    for template in templates.values():
+        siblings = {task["name"] for task in _tasks(template)}
+        for task in _tasks(template):
             used.add(task["template"])
-            called = templates.get(task["template"])
-            if called is None:
-                found.append(f"{task['name']}: there is no template {task['template']}")
-                continue
-            given = {one["name"] for one in task.get("arguments", {}).get("parameters", [])}
-            wanted = called.get("inputs", {}).get("parameters", [])
-            needed = {one["name"] for one in wanted if "value" not in one}
-            found += [f"{task['name']}: {n} is not given" for n in sorted(needed - given)]
-            strangers = given - {one["name"] for one in wanted}
-            found += [f"{task['name']}: {n} is no parameter" for n in sorted(strangers)]
-            absent = set(task.get("dependencies", [])) - names
-            found += [f"{task['name']}: there is no task {n}" for n in sorted(absent)]
-            results = set(re.findall(r"(?:tasks|steps)\.([\w-]+)\.outputs", str(task)))
-            late = results - set(task.get("dependencies", []))
-            found += [f"{task['name']}: does not wait for {n}" for n in sorted(late)]
-        inputs = {
-            f"inputs.parameters.{one['name']}"
-            for one in template_.get("inputs", {}).get("parameters", [])
-        }
-        variables = set(re.findall(r"\{\{([\w.-]+)\}\}", str(template_)))
-        variables |= set(re.findall(r"inputs\.parameters\.[\w-]+", str(template_)))
-        unknown = {v for v in variables if not v.startswith(("tasks.", "steps."))}
-        unknown -= known | inputs
-        found += [f"{template_['name']}: there is no {name}" for name in sorted(unknown)]
-        if "container" in template_ and "!= 3" not in template_["retryStrategy"]["expression"]:
-            found.append(f"{template_['name']}: repeats what was refused")
+            found += _problems_of_task(task, templates.get(task["template"]), siblings)
+        known = _names("workflow.parameters", spec["arguments"])
+        known |= _names("inputs.parameters", template.get("inputs", {}))
+        variables = set(re.findall(r"\{\{([\w.-]+)\}\}", str(template)))
+        variables |= set(re.findall(r"inputs\.parameters\.[\w-]+", str(template)))
+        unknown = variables - known - {"workflow.name", "item"}
+        unknown = {name for name in unknown if not name.startswith(("tasks.", "steps."))}
+        found += [f"{template['name']}: there is no {name}" for name in sorted(unknown)]
+        if "container" in template and "!= 3" not in template["retryStrategy"]["expression"]:
+            found.append(f"{template['name']}: repeats what was refused")
     return found + [f"nothing uses {name}" for name in sorted(set(templates) - used)]
+
+
+def _problems_of_task(task: Manifest, called: Manifest | None, siblings: set[str]) -> list[str]:
+    if called is None:
+        return [f"{task['name']}: there is no template {task['template']}"]
+    given = {one["name"] for one in task.get("arguments", {}).get("parameters", [])}
+    wanted = called.get("inputs", {}).get("parameters", [])
+    missing = {one["name"] for one in wanted if "value" not in one} - given
+    strangers = given - {one["name"] for one in wanted}
+    waits_for = set(task.get("dependencies", []))
+    late = set(re.findall(r"(?:tasks|steps)\.([\w-]+)\.outputs", str(task))) - waits_for
+    return [
+        *(f"{task['name']}: {name} is not given" for name in sorted(missing)),
+        *(f"{task['name']}: {name} is no parameter" for name in sorted(strangers)),
+        *(f"{task['name']}: there is no task {name}" for name in sorted(waits_for - siblings)),
+        *(f"{task['name']}: does not wait for {name}" for name in sorted(late)),
+    ]
+
+
+def _names(prefix: str, part: Manifest) -> set[str]:
+    return {f"{prefix}.{one['name']}" for one in part.get("parameters", [])}
 
 
 def _tasks(template: Manifest) -> Iterator[Manifest]:

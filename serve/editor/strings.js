@@ -70,6 +70,7 @@ export const S = {
         eyedropper: "Pick a color",
         pan: "Move the view",
         locked: "Keep or discard the result first",
+        busy: "Wait for the result, or cancel it",
     },
 
     options: {

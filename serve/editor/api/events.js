@@ -7,13 +7,16 @@ export class EventParser {
      * @returns {{name: string, data: string}[]} the events that it completes
      */
     feed(text) {
+        // A result of many MB comes in many pieces: each is looked through once.
+        let searched = Math.max(0, this.#rest.length - 1)
         this.#rest += text
         const events = []
         for (;;) {
-            const end = this.#rest.indexOf("\n\n")
+            const end = this.#rest.indexOf("\n\n", searched)
             if (end < 0) return events
             const event = readEvent(this.#rest.slice(0, end))
             this.#rest = this.#rest.slice(end + 2)
+            searched = 0
             if (event !== null) events.push(event)
         }
     }

@@ -11,6 +11,9 @@ import { Problem, readProblem } from "./problem.js"
 /** The page is at .../editor/, the API beside it, also behind a proxy that adds a path. */
 const API = new URL("../v1/", document.baseURI)
 
+/** A stream of events is never silent for so long: the gateway sends a comment every 10 s. */
+const SILENCE_MS = 45000
+
 /**
  * @typedef {object} Answer
  * @property {Blob|string} body
@@ -33,49 +36,83 @@ const API = new URL("../v1/", document.baseURI)
  * @throws {Problem}
  */
 export function request(operation, options = {}) {
-    const { form, answer = "text", accept, signal, onUpload, onText } = options
-    return new Promise((resolve, reject) => {
-        const xhr = new XMLHttpRequest()
-        xhr.open(form ? "POST" : "GET", new URL(operation, API))
-        xhr.responseType = answer
-        const key = storedKey()
-        if (key) xhr.setRequestHeader("Authorization", `Bearer ${key}`)
-        if (accept) xhr.setRequestHeader("Accept", accept)
-
-        const abort = () => xhr.abort()
-        signal?.addEventListener("abort", abort)
+    const { form, signal } = options
+    if (signal?.aborted) return Promise.reject(new Problem("canceled"))
+    const xhr = openRequest(operation, options)
+    const ended = new AbortController()
+    const answered = new Promise((resolve, reject) => {
         const fail = (problem) => {
-            signal?.removeEventListener("abort", abort)
             reject(problem)
+            xhr.abort() // nothing happens where it has ended
         }
-        let read = 0
-        const handOut = () => {
-            if (!onText || xhr.status !== 200) return
-            const text = xhr.responseText
-            if (text.length > read) onText(text.slice(read))
-            read = text.length
-        }
-        if (onUpload) {
-            xhr.upload.onprogress = (event) => onUpload(event.loaded, event.total)
-            xhr.upload.onload = (event) => onUpload(event.total, event.total)
-        }
-        xhr.onprogress = handOut
-        xhr.onabort = () => fail(new Problem("canceled"))
-        xhr.onerror = () => fail(new Problem("network"))
+        signal?.addEventListener("abort", () => fail(new Problem("canceled")), { signal: ended.signal })
+        listen(xhr, options, ended.signal, fail)
         xhr.onload = async () => {
-            const requestId = xhr.getResponseHeader("X-NPE-Request-Id") ?? ""
-            if (xhr.status !== 200) {
-                const text = answer === "blob" ? await xhr.response.text() : xhr.responseText
-                const retryAfter = xhr.getResponseHeader("Retry-After")
-                fail(readProblem(xhr.status, text, { retryAfter, requestId }))
-                return
-            }
-            handOut()
-            signal?.removeEventListener("abort", abort)
+            if (xhr.status !== 200) return fail(await problemOf(xhr))
             const metadata = xhr.getResponseHeader("X-NPE-Metadata") ?? ""
-            resolve({ body: xhr.response, requestId, metadata })
+            return resolve({ body: xhr.response, requestId: requestIdOf(xhr), metadata })
         }
-        if (signal?.aborted) reject(new Problem("canceled"))
-        else xhr.send(form ?? null)
+        xhr.onerror = () => fail(new Problem("network"))
     })
+    xhr.send(form ?? null)
+    return answered.finally(() => ended.abort())
+}
+
+function openRequest(operation, { form, answer = "text", accept }) {
+    const xhr = new XMLHttpRequest()
+    xhr.open(form ? "POST" : "GET", new URL(operation, API))
+    xhr.responseType = answer
+    const key = storedKey()
+    if (key) xhr.setRequestHeader("Authorization", `Bearer ${key}`)
+    if (accept) xhr.setRequestHeader("Accept", accept)
+    return xhr
+}
+
+/** Tell of the upload and of text as it comes, and fail when a stream falls silent. */
+function listen(xhr, { onUpload, onText }, ended, fail) {
+    const heard = onText ? silenceWatch(ended, () => fail(new Problem("network"))) : () => {}
+    if (onUpload) {
+        xhr.upload.onprogress = ({ loaded, total }) => {
+            heard()
+            onUpload(loaded, total)
+        }
+        xhr.upload.onload = ({ total }) => onUpload(total, total)
+    }
+    if (!onText) return
+    let read = 0
+    // The last one comes right before "load".
+    xhr.onprogress = () => {
+        heard()
+        if (xhr.status !== 200) return
+        const text = xhr.responseText.slice(read)
+        read += text.length
+        try {
+            onText(text)
+        } catch (error) {
+            fail(error)
+        }
+    }
+}
+
+/** @returns {() => void} to be called at every sign of life */
+function silenceWatch(ended, onSilence) {
+    let timer = 0
+    ended.addEventListener("abort", () => clearTimeout(timer))
+    return () => {
+        clearTimeout(timer)
+        timer = setTimeout(onSilence, SILENCE_MS)
+    }
+}
+
+/** @param {XMLHttpRequest} xhr @returns {Promise<Problem>} */
+async function problemOf(xhr) {
+    const text = xhr.responseType === "blob" ? await xhr.response.text() : xhr.responseText
+    return readProblem(xhr.status, text, {
+        retryAfter: xhr.getResponseHeader("Retry-After"),
+        requestId: requestIdOf(xhr),
+    })
+}
+
+function requestIdOf(xhr) {
+    return xhr.getResponseHeader("X-NPE-Request-Id") ?? ""
 }

@@ -9,17 +9,18 @@ import { Icon } from "./icon.js"
  * @param {string} props.icon
  * @param {string} props.label     its name, also shown as a tip
  * @param {string} [props.keys]    the shortcut, as shown
+ * @param {string} [props.tip]     what is shown instead of the name
  * @param {boolean} [props.pressed]   for a toggle
  * @param {string} [props.side]    where the tip goes: "right", "bottom", "top", "left"
  */
-export function IconButton({ icon, label, keys, pressed, side = "bottom", className = "", ...rest }) {
-    const tip = keys ? `${label} (${keys})` : label
+export function IconButton({ icon, label, keys, tip, pressed, side = "bottom", className = "", ...rest }) {
+    const named = keys ? `${label} (${keys})` : label
     return html`<button
         type="button"
         class=${`icon-button tip-${side} ${className}`}
         aria-label=${label}
         aria-pressed=${pressed === undefined ? undefined : String(pressed)}
-        data-tip=${tip}
+        data-tip=${tip ?? named}
         ...${rest}
     >
         <${Icon} name=${icon} />

@@ -1,8 +1,13 @@
 import { S } from "../strings.js"
 import { IconButton } from "./controls.js"
 import { html } from "./html.js"
-import { locked, useDocument } from "./state.js"
+import { job, locked, useDocument } from "./state.js"
 import { TOOLS, chooseTool } from "./tools.js"
+
+/** Why no tool can be chosen. */
+function lockedTip() {
+    return job.value ? S.tools.busy : S.tools.locked
+}
 
 /** The tools; arrow keys move between them, as the pattern for toolbars asks. */
 export function Toolbar() {
@@ -21,6 +26,7 @@ export function Toolbar() {
             ({ tool, icon, key, gap }) => html`<${IconButton}
                 key=${tool} icon=${icon} side="right" keys=${key}
                 label=${S.tools[tool]}
+                tip=${locked.value ? lockedTip() : undefined}
                 pressed=${doc.tool === tool}
                 tabIndex=${doc.tool === tool ? 0 : -1}
                 aria-disabled=${String(locked.value)}

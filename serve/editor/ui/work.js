@@ -73,6 +73,8 @@ async function openAsDocument(file, name) {
     const photo = await openPhoto(named)
     const doc = new EditorDocument(photo)
     doc.tool = "region"
+    // About as thick on the screen for every photo.
+    doc.brush = { size: Math.max(8, Math.round(Math.min(doc.width, doc.height) / 14)) }
     doc.overlay = true // until something is chosen
     useAsDocument(doc)
     save()

@@ -158,17 +158,19 @@ export const S = {
         title: "Strength",
         label: "How far the model may move from what is there",
         words: [
-            [0.12, "Barely there", "keeps everything but a hint"],
-            [0.3, "Subtle", "keeps shape and texture"],
-            [0.5, "Balanced", "follows your color and paint"],
-            [0.75, "Strong", "invents detail of its own"],
-            [1.01, "Dramatic", "takes your paint as an idea only"],
+            // below, its name, what it does to color and paint, and to what is drawn anew
+            [0.12, "Barely there", "keeps everything but a hint", "changes next to nothing"],
+            [0.3, "Subtle", "keeps shape and texture", "keeps most of what is there"],
+            [0.5, "Balanced", "follows your color and paint", "keeps the shapes that are there"],
+            [0.75, "Strong", "invents detail of its own", "invents most of it"],
+            [1.01, "Dramatic", "takes your paint as an idea only", "draws as if nothing had been there"],
         ],
         timestep: "Timestep",
         timestepHint: "The diffusion step to start from, for experts: it replaces strength",
         auto: "auto",
         byTimestep: (timestep) => `Starts at timestep ${timestep}`,
         useStrength: "Use strength again",
+        reset: "Automatic",
     },
 
     variations: {

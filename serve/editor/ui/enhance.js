@@ -7,6 +7,7 @@ import { settleFill } from "./fill.js"
 import { checkSize, runJob } from "./job.js"
 import { previewComposer } from "./preview.js"
 import * as state from "./state.js"
+import { suggestedStrength } from "./suggested_strength.js"
 import { thumbnailUrl } from "./thumbnails.js"
 import { showNotice, showTrouble } from "./troubles.js"
 import { dropCandidates, saveSoon } from "./work.js"
@@ -122,10 +123,13 @@ export function discard({ quietly = false } = {}) {
 function buildRequest(exported) {
     const { photo, mask, regions, strokes, strengthMap, color } = exported
     const { strength, timestep, seedLocked, seed, ...rest } = state.settings.value
+    const isRedrawn = color === null && strokes === null
+    // What the server does of itself need not be said.
+    const open = isRedrawn ? suggestedStrength({ isRedrawn }, state.defaults.value) : null
     const parameters = {
         color,
         ...rest,
-        strength: timestep === null ? strength : null,
+        strength: timestep === null ? (strength ?? open) : null,
         timestep,
         seed: seedLocked && seed !== null ? seed : randomSeed(),
     }

@@ -2,16 +2,17 @@ import { S, formatPercent } from "../strings.js"
 import { MAX, randomSeed } from "../api/fields.js"
 import { Button, IconButton, NumberField, Slider } from "./controls.js"
 import { html } from "./html.js"
-import { changeSettings, defaults, info, settings } from "./state.js"
+import { changeSettings, defaults, fill, info, settings, useDocument } from "./state.js"
 import { Section } from "./section.js"
-
-const FALLBACK_STRENGTH = 0.4
+import { suggestedStrength } from "./suggested_strength.js"
 
 /** How far the model may go: in words, and as the timestep beside it. */
 export function StrengthSection() {
+    const doc = useDocument()
     const { strength, timestep } = settings.value
-    const value = strength ?? defaults.value.strength ?? FALLBACK_STRENGTH
-    const [, word, meaning] = S.strength.words.find(([below]) => value < below)
+    const isRedrawn = fill.value === "redraw" && doc.paintEmpty
+    const value = strength ?? suggestedStrength({ isRedrawn }, defaults.value)
+    const [, word, ofPaint, ofRedrawing] = S.strength.words.find(([below]) => value < below)
     const byTimestep = timestep !== null
     return html`<${Section} title=${S.strength.title} className="strength"
         aside=${!byTimestep && html`<span class="strength-word">${word}</span>`}>
@@ -28,7 +29,8 @@ export function StrengthSection() {
         ${byTimestep
             ? html`<p class="hint">${S.strength.byTimestep(timestep)}
                 <${Button} kind="link" label=${S.strength.useStrength} onClick=${() => changeSettings({ timestep: null })} /></p>`
-            : html`<p class="hint">${word}: ${meaning}.</p>`}
+            : html`<p class="hint">${word}: ${isRedrawn ? ofRedrawing : ofPaint}.
+                ${strength !== null && html`<${Button} kind="link" label=${S.strength.reset} onClick=${() => changeSettings({ strength: null })} />`}</p>`}
     <//>`
 }
 

@@ -35,7 +35,7 @@ RUN chmod -R a+rX /app && python3 -m compileall -q /app
 # and the compilers of its message formats have no use here.
 FROM build AS build-torch
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
-    pip install torch && cd /opt/venv/lib/python3*/site-packages/torch && rm -r include test \
+    pip install torch && cd /opt/venv/lib/python3*/site-packages/torch && rm -rf include test \
     && find bin -type f ! -name torch_shm_manager -delete
 COPY pyproject.toml README.md LICENSE ./
 COPY src src

@@ -4,6 +4,7 @@ Linux and root only: each gets a mount and a process namespace, a read-only root
 capabilities. Those of one pod share a network in which there is nothing but they.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -147,7 +148,7 @@ class Images:
         folder.mkdir(exist_ok=True)
         os.chown(folder, UID, UID)
         line = [
-            *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"),
+            *("unshare", "--mount", "--pid", "--fork", "--propagation", "private"),
             *("sh", "-euc", _CONFINE, "sh", str(self.root(target)), str(folder)),
             *(f"{name}={value}" for name, value in variables.items()),
             *(command if command is not None else (*stage.entry_point, *arguments)),
@@ -158,7 +159,10 @@ class Images:
         try:
             yield Container(runner, Path(output.name))
         finally:
-            runner.kill()  # The kernel ends its child, and with process 1 all of the namespace.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for one in psutil.Process(runner.pid).children():
+                    one.kill()  # With process 1 the kernel ends all of the namespace.
+            runner.kill()
             runner.wait()
 
     def run(

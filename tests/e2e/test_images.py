@@ -257,7 +257,7 @@ TRAINING = (
     *("pipelines/train.py", "experiment=demo_ddpm", f"data.shards={HOME}/shards"),
     *(f"run_dir={HOME}/run", "network.widths=[32,64]", "network.attention_levels=[1]"),
     *("data.batch_size=4", "data.resolution=32", "module.num_samples=1", "module.sample_steps=1"),
-    *("trainer.accelerator=cpu", "trainer.max_steps=150", "trainer.limit_val_batches=1"),
+    *("trainer.accelerator=cpu", "trainer.max_steps=60", "trainer.limit_val_batches=1"),
     *("trainer.log_every_n_steps=1", "callbacks.last.every_n_steps=5", "logger=csv"),
 )
 
@@ -269,18 +269,21 @@ def test_a_training_is_stopped_and_goes_on(
     portraits = ("source=synthetic", "source.count=60", "source.resolution=32", "num_workers=1")
     prepare = ("python", "pipelines/prepare_shards.py", *portraits, f"out_dir={HOME}/shards")
     images.run("train", *prepare, folder=home, network=network)
-    options = {"folder": home, "network": network, "environment": {"OMP_NUM_THREADS": "1"}}
+    commit = "0123456789" * 4
+    variables = {"OMP_NUM_THREADS": "1", "NPE_GIT_COMMIT": commit}
+    options = {"folder": home, "network": network, "environment": variables}
     checkpoint = home / "run/checkpoints/last.ckpt"
     with images.running("train", *TRAINING, **options) as training:  # type: ignore[arg-type]
         wait_until(checkpoint.is_file, training)
         training.stop()
         assert training.exit_status(within_s=60) == os.EX_TEMPFAIL, training.said()
     steps = num_rows(home)
-    assert 0 < steps < 150
+    assert 0 < steps < 60
     with images.running("train", *TRAINING, **options) as training:  # type: ignore[arg-type]
         assert training.exit_status(within_s=300) == 0, training.said()
-    assert num_rows(home) == 150
+    assert num_rows(home) == 60
     assert (home / "run/curves.png").is_file()
+    assert json.loads((home / "run/origin.json").read_text())["git_commit"] == commit
 
 
 def num_rows(home: Path) -> int:

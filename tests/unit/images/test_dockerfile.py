@@ -115,6 +115,7 @@ def closure(extras: set[str]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_runs_imports_nothing_else_than_what_is_installed(target: str) -> None:
     files = [path for path in copied_files(target) if path.suffix == ".py"]

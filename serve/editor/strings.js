@@ -252,7 +252,7 @@ export const S = {
         choose: (count) => `Choose one of ${count}`,
         one: "Keep this result?",
         hint: "Hold \\ or press C to compare it with the upload.",
-        seed: (seed) => `Seed ${seed}`,
+        facts: "How it was made",
     },
 
     downloads: {

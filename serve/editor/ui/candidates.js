@@ -32,8 +32,28 @@ export function Candidates({ choice }) {
             <${Button} icon="dice" label=${S.result.another} onClick=${another} />
             <${Button} icon="trash" label=${S.result.discard} onClick=${() => discard()} />
         </div>
-        <p class="hint candidate-seed">${S.result.seed(items[index].seed)}</p>
+        <${Facts} metadata=${choice.metadata} seed=${items[index].seed} />
     </section>`
+}
+
+/** What the server chose where the request left it open. */
+function Facts({ metadata, seed }) {
+    const { strength, timestep, steps, resamples, sampler, detail, blend } = metadata
+    const facts = [
+        [S.variations.seed, seed],
+        [S.strength.title, typeof strength === "number" && strength.toFixed(2)],
+        [S.strength.timestep, timestep],
+        [S.tuning.steps, resamples > 1 ? `${steps} × ${resamples}` : steps],
+        [S.tuning.sampler, sampler],
+        [S.tuning.detail, detail],
+        [S.tuning.blend, blend],
+    ]
+    return html`<details class="facts">
+        <summary>${S.result.facts}</summary>
+        <dl>
+            ${facts.map(([label, value]) => (value || value === 0) && html`<div key=${label}><dt>${label}</dt><dd>${value}</dd></div>`)}
+        </dl>
+    </details>`
 }
 
 function moveChoice(event, { items, index }) {

@@ -68,14 +68,16 @@ def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def leave_group_at_exit() -> None:
-    """Let this process leave its group of processes before the interpreter ends, if it is in one.
+    """Let this process leave its group of processes before the interpreter ends, if that is gloo's.
 
     Gloo's threads may hold tensors longer than Python lives, and a process that had finished then
-    ends with SIGABRT (pytorch#179291). Lightning does this for NCCL alone.
+    ends with SIGABRT (pytorch#179291). Lightning does this for NCCL.
     """
     atexit.register(_leave_group)
 
 
 def _leave_group() -> None:
-    if distributed.is_available() and distributed.is_initialized():
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    if distributed.get_backend() == "gloo":
         distributed.destroy_process_group()

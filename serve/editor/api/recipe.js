@@ -19,6 +19,10 @@ const NUMBERS = {
     seed: { min: 0, max: MAX_READ_SEED, whole: true },
     variations: { min: 1, max: MAX.variations, whole: true },
 }
+/** Fields that say how an answer comes; the page asks for its own way. */
+const UNUSED = {
+    operation: ["edit"], response: ["image", "json"], format: ["png", "jpeg", "webp"], receipt: [true, false],
+}
 const SIGNATURES = {
     "image/jpeg": [0xff, 0xd8, 0xff],
     "image/png": [0x89, 0x50, 0x4e, 0x47],
@@ -29,7 +33,7 @@ const SIGNATURES = {
  * A recipe that cannot be used.
  *
  * code: "too-large" {limit}, "not-json", "not-an-object", "missing", "unknown", "version" {found},
- * "text" {limit}, "number" {min, max, whole}, "choice" {choices}, "color", "boolean", "regions", "image",
+ * "text" {limit}, "number" {min, max, whole}, "choice" {choices}, "color", "regions", "image",
  * "conflict" {other}, "nothing-marked", "too-much-work" {limit}.
  */
 export class RecipeError extends Error {
@@ -98,14 +102,14 @@ export async function readRecipe(file) {
 
 /** @param {Record<string, unknown>} fields */
 function readRequest(fields) {
-    const choices = Object.keys(CHOICES)
-    const known = [...FILES, ...Object.keys(NUMBERS), ...choices, "color", "regions"]
-    refuseUnknown(fields, [...known, "response", "format", "receipt", "operation"])
+    const choices = { ...CHOICES, ...UNUSED }
+    refuseUnknown(fields, [...FILES, ...Object.keys(NUMBERS), ...Object.keys(choices), "color", "regions"])
+    for (const name of Object.keys(choices)) checkChoice(fields, name, choices[name])
     const images = FILES.map((name) => readImage(fields, name))
     if (images[0] === null) throw new RecipeError("missing", "photo")
     const parameters = { color: readColor(fields) }
     for (const name of Object.keys(NUMBERS)) parameters[name] = readNumber(fields, name)
-    for (const name of choices) parameters[name] = readChoice(fields, name)
+    for (const name of Object.keys(CHOICES)) parameters[name] = fields[name] ?? null
     parameters.variations ??= 1
     if (parameters.seed === null) throw new RecipeError("missing", "seed")
     const [photo, mask, strokes, strengthMap] = images
@@ -155,10 +159,9 @@ function readNumber(fields, name) {
     return value
 }
 
-function readChoice(fields, name) {
+function checkChoice(fields, name, choices) {
     const value = fields[name] ?? null
-    if (value === null || CHOICES[name].includes(value)) return value
-    throw new RecipeError("choice", name, { choices: CHOICES[name] })
+    if (value !== null && !choices.includes(value)) throw new RecipeError("choice", name, { choices })
 }
 
 function readColor(fields) {

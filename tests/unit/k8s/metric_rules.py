@@ -18,6 +18,9 @@ from tests.unit.k8s.manifests import K8S, REPOSITORY, Manifest, name_of
 from tests.unit.k8s.network_rules import of_kind
 
 OF_PROMETHEUS = {"job", "instance", "service", "namespace", "pod", "le"}
+# Not probes and pages, which fail while a release starts.
+OPERATIONS = 'operation=~"edit|segment|upscale|infer"'
+COMPARISONS = {">", "<", ">=", "<=", "==", "!="}
 ADAPTER = K8S / "serving/components/hpa/prometheus-adapter-values.yaml"
 
 
@@ -34,6 +37,20 @@ def expressions_are_known(objects: Sequence[Manifest]) -> list[str]:
         for where, expression in _expressions(objects)
         for problem in expression_problems(expression, samples() | recorded)
     ]
+
+
+def alerts_fire_by_what_they_say(objects: Sequence[Manifest]) -> list[str]:
+    """Alerts and rules count edits alone, tell releases apart, and compare with what is there."""
+    found = []
+    for where, expression in _expressions(objects):
+        selectors = re.findall(r"\bnpe_gateway_request(?:s|_seconds)_\w+(?:{[^}]*})?", expression)
+        if any(OPERATIONS not in selector for selector in selectors):
+            found.append(f"{where}: probes are counted, too")
+        if "npe_gateway_backend_ready" in expression and "service" not in expression:
+            found.append(f"{where}: a release's gateways hide that another's workers are gone")
+        if _compares_with_nothing(promql_parser.parse(expression)):
+            found.append(f"{where}: it is silent where its right side has no series")
+    return found
 
 
 def alerts_can_be_acted_on(objects: Sequence[Manifest]) -> list[str]:
@@ -121,6 +138,25 @@ def buckets(metric: str) -> set[str]:
     return set(re.findall(rf'^{metric}_bucket{{.*le="([^"]+)"', gateway.render().decode(), re.M))
 
 
+def _compares_with_nothing(tree: Any) -> bool:
+    """Tell whether a comparison's right side may have no series, so that nothing follows."""
+    parts = [*getattr(tree, "args", ())]
+    parts += [part for name in ("expr", "lhs", "rhs") if (part := getattr(tree, name, None))]
+    own = str(getattr(tree, "op", "")) in COMPARISONS and _may_be_empty(tree.rhs)
+    return own or any(_compares_with_nothing(part) for part in parts)
+
+
+def _may_be_empty(tree: Any) -> bool:
+    if isinstance(tree, promql_parser.NumberLiteral):
+        return False
+    if isinstance(tree, promql_parser.ParenExpr):
+        return _may_be_empty(tree.expr)
+    if isinstance(tree, promql_parser.BinaryExpr):
+        sides = [_may_be_empty(tree.lhs), _may_be_empty(tree.rhs)]
+        return all(sides) if str(tree.op) == "or" else any(sides)
+    return not (isinstance(tree, promql_parser.Call) and tree.func.name == "vector")
+
+
 def _rules(manifest: Manifest) -> Iterator[dict[str, Any]]:
     for group in manifest["spec"]["groups"]:
         yield from group["rules"]
@@ -145,4 +181,9 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-METRIC_RULES = (expressions_are_known, alerts_can_be_acted_on, external_metrics_are_adapted)
+METRIC_RULES = (
+    expressions_are_known,
+    alerts_fire_by_what_they_say,
+    alerts_can_be_acted_on,
+    external_metrics_are_adapted,
+)

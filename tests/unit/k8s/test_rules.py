@@ -8,6 +8,7 @@ import pytest
 from tests.unit.k8s.manifests import Manifest, name_of, needs_kubectl, render, render_with
 from tests.unit.k8s.metric_rules import (
     alerts_can_be_acted_on,
+    alerts_fire_by_what_they_say,
     expression_problems,
     expressions_are_known,
     external_metrics_are_adapted,
@@ -251,6 +252,28 @@ def test_a_metric_that_the_adapter_does_not_give_is_found(tmp_path: Any) -> None
     metric = ("spec", "metrics", 0, "external", "metric", "name")
     _change(objects, "HorizontalPodAutoscaler/npe-torchserve", metric, "queue_wait")
     assert external_metrics_are_adapted(objects)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (" or vector(0)", ""),
+        (
+            'service="npe-gateway-canary",operation=~"edit|segment|upscale|infer"',
+            'operation=~"edit"',
+        ),
+        ("max by (service) (", "max("),
+    ],
+)
+def test_an_alert_that_fires_wrongly_or_never_is_found(old: str, new: str) -> None:
+    objects = render("serving/overlays/production")
+    assert not alerts_fire_by_what_they_say(objects)
+    manifest = next(one for one in objects if name_of(one) == "PrometheusRule/npe-alerts")
+    rules = [rule for group in manifest["spec"]["groups"] for rule in group["rules"]]
+    assert any(old in rule["expr"] for rule in rules)
+    for rule in rules:
+        rule["expr"] = rule["expr"].replace(old, new)
+    assert alerts_fire_by_what_they_say(objects)
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,5 @@ export class Images {
 export function drawLevels(context, levels, view) {
     const width = view.photoWidth * view.scale
     const fitting = levels.findLastIndex((level) => level.width >= Math.floor(width))
-    context.imageSmoothingEnabled = view.scale < 2 // large pixels are shown as they are
-    context.imageSmoothingQuality = "low"
     context.drawImage(levels[Math.max(0, fitting)], view.left, view.top, width, view.photoHeight * view.scale)
-    context.imageSmoothingEnabled = true
 }

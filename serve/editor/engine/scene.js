@@ -25,6 +25,7 @@ const RECOLOR_ALPHA = 0.85
  */
 export function drawScene(context, dirty, shown) {
     const { view, compare } = shown
+    context.imageSmoothingEnabled = view.isSmooth
     if (compare === null) return drawWork(context, dirty, shown)
     const middle = Math.round(view.left + compare * view.photoWidth * view.scale)
     clipped(context, dirty.x0, middle, dirty, () => drawLevels(context, shown.images.uploadLevels, view))
@@ -52,8 +53,15 @@ function drawWork(context, dirty, shown) {
         withLayer(context, layers.paint, () => displays.paint.draw(context, view, dirty))
         withLayer(context, layers.mask, () => drawMask(context, dirty, shown))
     }
-    if (preview) drawLevels(context, [preview], view)
+    if (preview) drawPreview(context, preview, view)
     displays.overlay?.draw(context, view, dirty)
+}
+
+/** Previews have few pixels, which say nothing. */
+function drawPreview(context, preview, view) {
+    context.imageSmoothingEnabled = view.isSmooth || preview.width < view.photoWidth
+    drawLevels(context, [preview], view)
+    context.imageSmoothingEnabled = view.isSmooth
 }
 
 function withLayer(context, { visible, opacity }, draw) {

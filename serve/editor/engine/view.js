@@ -35,6 +35,11 @@ export class View {
         else this.#place(scale, x, y, width / 2, height / 2)
     }
 
+    /** Whoever zooms in wants to see pixels; a small photo that fills the window is to look like a photo. */
+    get isSmooth() {
+        return this.fitted || this.scale < 2
+    }
+
     /** The whole photo, in the middle. */
     fit() {
         const margin = Math.min(24, Math.max(8, 0.02 * (this.width / this.ratio))) * this.ratio

@@ -9,6 +9,7 @@ from neural_photo_editor.data.shard_journal import (
     find_finished,
     fingerprint_preparation,
     journal_name,
+    remove_journals,
     remove_leftovers,
 )
 from neural_photo_editor.data.shard_manifest import MANIFEST_NAME, ImageFormat, ShardManifest
@@ -57,8 +58,6 @@ def write_part(
         source, storage, samples_per_shard, val_fraction, image_format, jpeg_quality, num_workers
     )
     plans = plan_shards(source, samples_per_shard=samples_per_shard, val_fraction=val_fraction)
-    if storage.exists(MANIFEST_NAME):
-        return _finished_data_set(storage, source, plans, image_format)
     fingerprint = fingerprint_preparation(
         source, plans, image_format=image_format, jpeg_quality=jpeg_quality
     )
@@ -66,6 +65,10 @@ def write_part(
         storage.folder.mkdir(parents=True, exist_ok=True)
     own = plans[part::parts]
     finished = find_finished(storage, own, fingerprint=fingerprint)
+    # Asked only now: who writes the manifest removes the records after it, so that finished shards
+    # look unfinished to those who had asked before.
+    if storage.exists(MANIFEST_NAME):
+        return _finished_data_set(storage, source, plans, image_format)
     remove_leftovers(storage, keep=finished, among=own)
 
     writer = ShardFileWriter(source, storage, image_format, jpeg_quality, fingerprint)
@@ -74,6 +77,9 @@ def write_part(
             store_bytes(storage, journal_name(file), record.to_bytes())
     records = find_finished(storage, plans, fingerprint=fingerprint, with_empty=True)
     if len(records) < len(plans):
+        if storage.exists(MANIFEST_NAME):  # By another part, which has removed the records.
+            remove_journals(storage)
+            return _finished_data_set(storage, source, plans, image_format)
         _log.info(
             "part %d of %d is finished; of all %d shards %d are",
             part, parts, len(plans), len(records),

@@ -180,3 +180,24 @@ def test_a_part_that_does_not_exist_is_refused(part: int, parts: int, tmp_path: 
     with pytest.raises(ValueError, match="part must be 0 to"):
         _part(part, parts, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("moment", ["fingerprint_preparation", "remove_leftovers"])
+def test_a_part_started_again_spares_a_data_set_that_another_finishes_meanwhile(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out_dir = tmp_path / "out"
+    finished: list[ShardManifest | None] = []
+    assert _part(0, 2, out_dir, FirstUnreadable()) is None
+    function = getattr(shard_parts, moment)
+
+    def after_the_other_part(*arguments: object, **options: object) -> object:
+        monkeypatch.setattr(shard_parts, moment, function)
+        finished.append(_part(1, 2, out_dir, FirstUnreadable()))
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(shard_parts, moment, after_the_other_part)
+    again = FirstUnreadable()
+    assert [_part(0, 2, out_dir, again)] == finished
+    assert again._loaded == []
+    assert _bytes(out_dir) == _whole(tmp_path / "whole", FirstUnreadable())

@@ -112,7 +112,7 @@ def test_only_argo_s_executor_has_a_token() -> None:
     assert not any("*" in rule["resources"] for rule in role["rules"])
 
 
-def test_a_queue_suspends_what_it_admits(tmp_path: Path) -> None:
+def test_trainings_join_a_queue_that_is_there(tmp_path: Path) -> None:
     for name in ("training/overlays/jobs", "training/overlays/trainer"):
         (scratch := tmp_path / name.replace("/", "-")).mkdir()
         objects = render_with(name, [QUEUE], scratch=scratch)
@@ -121,7 +121,7 @@ def test_a_queue_suspends_what_it_admits(tmp_path: Path) -> None:
         assert len(jobs) == 3
         for job in jobs:
             label = job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]
-            assert (job["spec"]["suspend"], label) == (True, queue["metadata"]["name"])
+            assert label == queue["metadata"]["name"]
     (quota,) = of_kind(render("training/cluster-queue"), "ClusterQueue")
     assert queue["spec"]["clusterQueue"] == quota["metadata"]["name"]
     (group,) = quota["spec"]["resourceGroups"]
@@ -172,6 +172,8 @@ BROKEN = [
     (JOBS, _set("PersistentVolumeClaim/npe-runs", "spec/accessModes", ["ReadWriteOnce"]), "shared"),
     (JOBS, _set(DDPM, "spec/template/spec/volumes/1/emptyDir/sizeLimit", "40Gi"), "with room"),
     (JOBS, _set(DDPM, f"{CONTAINER}/args/13", "data.cache_dir=/tmp"), "caches or runs lie"),
+    (JOBS, _set(DDPM, "spec/suspend", True), "says suspend by itself"),
+    (TRAINER, _set("TrainJob/ddpm-128", "spec/suspend", False), "says suspend by itself"),
     (JOBS, _set(DDPM, "spec/backofLimit", 3), "backofLimit"),
     (JOBS, _set(POLICY, "spec/podSelector/matchLabels", {"a": "b"}), "no Ingress policy"),
     (JOBS, _set(DDPM, f"{CONTAINER}/volumeMounts/1/mountPath", "/caches"), "/cache is not mounted"),

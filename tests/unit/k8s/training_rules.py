@@ -171,6 +171,12 @@ def failures_are_told_apart(objects: Sequence[Manifest]) -> list[str]:
     return found
 
 
+def nothing_is_suspended(objects: Sequence[Manifest]) -> list[str]:
+    """Kueue suspends and resumes; a manifest that does stops what runs when it is applied again."""
+    kinds = of_kind(objects, "Job") + of_kind(objects, "TrainJob")
+    return [f"{name_of(one)}: says suspend by itself" for one in kinds if "suspend" in one["spec"]]
+
+
 def trainings_have_their_volumes(objects: Sequence[Manifest]) -> list[str]:
     """Runs are on a volume that all nodes share; shards are cached on the node, with room."""
     cache_bytes = yaml.safe_load((CONF / "data" / "photos.yaml").read_text())["cache_bytes"]
@@ -274,5 +280,6 @@ TRAINING_RULES = (
     jobs_meet_at_their_first_pod,
     train_jobs_fit_their_runtime,
     failures_are_told_apart,
+    nothing_is_suspended,
     trainings_have_their_volumes,
 )

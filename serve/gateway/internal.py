@@ -1,4 +1,4 @@
-"""The internal application: metrics and backends, for a port that the public cannot reach."""
+"""The internal application: life, metrics and backends, for a port that the public cannot reach."""
 
 from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
@@ -13,6 +13,11 @@ def create_internal_app(pool: BackendPool, metrics: GatewayMetrics) -> FastAPI:
     """Build the application that monitoring and operators ask."""
     app = FastAPI(openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
     install_error_handlers(app)
+
+    @app.get("/healthz")
+    async def tell_life() -> JSONResponse:
+        """Tell that the process answers, however many connections the public has open."""
+        return JSONResponse({"status": "alive"})
 
     @app.get("/metrics")
     async def tell_metrics() -> Response:

@@ -355,7 +355,7 @@ def test_info_tells_limits_and_bundles(tmp_path: Path) -> None:
     run(tmp_path, case)
 
 
-def test_the_internal_port_tells_metrics_and_backends(tmp_path: Path) -> None:
+def test_the_internal_port_tells_life_metrics_and_backends(tmp_path: Path) -> None:
     async def case(gateway: SmallGateway, backend: SmallBackend) -> None:
         await gateway.edit()
         await gateway.client.post("/v1/segment", files={"photo": b"no image"})
@@ -376,6 +376,7 @@ def test_the_internal_port_tells_metrics_and_backends(tmp_path: Path) -> None:
                 "bundle_digest": backend.digest,
             }
         ]  # fmt: skip
+        assert (await gateway.internal.get("/healthz")).json() == {"status": "alive"}
         for path in ("/metrics", "/backends"):
             problem_of(await gateway.client.get(path), 404)
 

@@ -88,7 +88,7 @@ def probes_are_distinct(objects: Sequence[Manifest]) -> list[str]:
             found += [
                 f"{where}: {name} asks a port {port} that the container does not name"
                 for name in _PROBES
-                if (port := container.get(name, {}).get("httpGet", {}).get("port")) is not None
+                if isinstance(port := container.get(name, {}).get("httpGet", {}).get("port"), str)
                 and port not in port_names(container)
             ]
     return found
@@ -100,7 +100,7 @@ def port_names(container: Manifest) -> set[str]:
 
 def _asked(container: Manifest, probe: str) -> object:
     given = container.get(probe, {})
-    return given.get("httpGet", given.get("exec"))
+    return given.get("httpGet", {}).get("path", given.get("exec"))
 
 
 def _containers(objects: Sequence[Manifest]) -> Iterator[tuple[str, Pod, Manifest]]:

@@ -101,6 +101,16 @@ def pods(objects: Sequence[Manifest]) -> list[Pod]:
     return [pod for owner in objects for pod in _pods_in(owner, owner, _own_labels(owner))]
 
 
+def whole_spec(pod: Pod, objects: Sequence[Manifest]) -> Manifest:
+    """Return a pod's specification, a ServingRuntime's with what its InferenceService adds."""
+    for one in objects:
+        if one["kind"] == "InferenceService" and pod.owner["kind"] == "ServingRuntime":
+            predictor = one["spec"]["predictor"]
+            if predictor["model"]["runtime"] == pod.owner["metadata"]["name"]:
+                return {**pod.spec, **predictor}
+    return pod.spec
+
+
 def name_of(manifest: Manifest) -> str:
     """Return "Kind/name"."""
     return f"{manifest['kind']}/{manifest['metadata']['name']}"

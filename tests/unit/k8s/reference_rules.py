@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from tests.unit.k8s.manifests import Manifest, name_of, pods
+from tests.unit.k8s.manifests import Manifest, name_of, pods, whole_spec
 from tests.unit.k8s.network_rules import of_kind, selects
 
 LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/component", "app.kubernetes.io/part-of")
@@ -50,21 +50,13 @@ def names_are_unique(objects: Sequence[Manifest]) -> list[str]:
 
 
 def selectors_find_their_pods(objects: Sequence[Manifest]) -> list[str]:
-    """Deployments own their pods and no other's; budgets and monitors have something to select."""
+    """Deployments own their pods and no other's; monitors have something to select."""
     found = []
     for deployment in of_kind(objects, "Deployment"):
         selector = deployment["spec"]["selector"]
         owners = {pod.name for pod in pods(objects) if selects(selector, pod.labels)}
         if owners != {name_of(deployment)}:
             found.append(f"{name_of(deployment)}: selects the pods of {sorted(owners)}")
-        spread = deployment["spec"]["template"]["spec"].get("topologySpreadConstraints", [])
-        if not spread or any(one["labelSelector"] != selector for one in spread):
-            found.append(f"{name_of(deployment)}: is not spread by its own pods")
-        if not any(
-            budget["spec"]["selector"] == selector
-            for budget in of_kind(objects, "PodDisruptionBudget")
-        ):
-            found.append(f"{name_of(deployment)}: no PodDisruptionBudget is for it")
     for monitor in of_kind(objects, "ServiceMonitor"):
         chosen = [
             service
@@ -77,6 +69,29 @@ def selectors_find_their_pods(objects: Sequence[Manifest]) -> list[str]:
             for service in chosen:
                 if not _has_port(objects, service, endpoint["targetPort"]):
                     found.append(f"{name_of(monitor)}: no port {endpoint['targetPort']}")
+    return found
+
+
+def nodes_can_be_drained(objects: Sequence[Manifest]) -> list[str]:
+    """What serves is spread over nodes, which may take its pods away, one at a time."""
+    found = []
+    budgets = of_kind(objects, "PodDisruptionBudget")
+    for pod in pods(objects):
+        if pod.owner["kind"] not in {"Deployment", "ServingRuntime"}:
+            continue
+        own = [one["spec"] for one in budgets if selects(one["spec"]["selector"], pod.labels)]
+        if len(own) != 1:
+            found.append(f"{pod.name}: {len(own)} PodDisruptionBudgets are for it")
+        found += [
+            f"{pod.name}: no pod may be taken away, or all"
+            for budget in own
+            if budget.get("maxUnavailable") != 1
+        ]
+        spread = whole_spec(pod, objects).get("topologySpreadConstraints", [])
+        if not spread or any(
+            one["labelSelector"] not in [b["selector"] for b in own] for one in spread
+        ):
+            found.append(f"{pod.name}: is not spread by its own pods")
     return found
 
 
@@ -170,6 +185,7 @@ REFERENCE_RULES = (
     namespaces_are_ours,
     names_are_unique,
     selectors_find_their_pods,
+    nodes_can_be_drained,
     references_lead_somewhere,
     one_autoscaler_each,
 )

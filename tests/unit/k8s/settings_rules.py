@@ -16,7 +16,7 @@ from serve.gateway.__main__ import _parse as parse_gateway
 from serve.gateway.routes import RoutesFile
 from serve.gateway.settings import GatewaySettings, load_settings
 from serve.worker import _parse as parse_worker
-from tests.unit.k8s.manifests import REPOSITORY, Manifest, Pod, name_of, pods
+from tests.unit.k8s.manifests import REPOSITORY, Manifest, Pod, name_of, pods, whole_spec
 from tests.unit.k8s.network_rules import of_kind
 
 GATEWAY_IMAGE = "neural-photo-editor-gateway"
@@ -104,13 +104,22 @@ def routes_lead_to_workers(objects: Sequence[Manifest]) -> list[str]:
 
 
 def workers_have_time_to_drain(objects: Sequence[Manifest]) -> list[str]:
-    """A pod may take longer to end than what its worker waits for requests."""
+    """A pod may take longer to end than its worker does, and a gateway in it ends before."""
     found = []
     for pod, container in _containers(objects):
-        if _is_main(container, WORKER_IMAGE) and "terminationGracePeriodSeconds" in pod.spec:
-            wanted = parse_worker(container["args"]).drain_s + 20
-            if pod.spec["terminationGracePeriodSeconds"] < wanted:
-                found.append(f"{pod.name}: it is killed before {wanted:.0f} s of draining are over")
+        if not _is_main(container, WORKER_IMAGE):
+            continue
+        before = (
+            container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        )
+        wanted = before + parse_worker(container["args"]).drain_s + 20
+        if _grace(objects, pod) < wanted:
+            found.append(f"{pod.name}: it is killed before {wanted:.0f} s of draining are over")
+        for beside in pod.containers(with_init=False):
+            if _is_main(beside, GATEWAY_IMAGE):
+                taking = _settings(objects, pod, beside).drain_delay_s
+                if before < taking + 5:
+                    found.append(f"{pod.name}: its gateway takes requests for {taking:.0f} s")
     return found
 
 
@@ -131,14 +140,17 @@ def _misfits(
     needed = settings.max_in_flight * BYTES_IN_FLIGHT + settings.max_upload_bytes_total + OWN_BYTES
     if needed > _bytes(container["resources"]["limits"]["memory"]):
         yield f"its requests may take {needed // MEBIBYTE} MiB, and its memory is less"
-    grace = pod.spec.get("terminationGracePeriodSeconds")
-    if grace is not None and grace < settings.drain_delay_s + settings.drain_timeout_s + 10:
+    if _grace(objects, pod) < settings.drain_delay_s + settings.drain_timeout_s + 10:
         yield "it is killed before draining is over"
     if settings.request_timeout_s > settings.drain_timeout_s:
         yield "a request may take longer than draining"
     queued = pod.owner.get("spec", {}).get("replicas", 1) * settings.batches_in_flight * _batch()
     if queued > _worker_queue():
         yield f"all replicas together send a worker {queued} requests, more than its queue takes"
+
+
+def _grace(objects: Sequence[Manifest], pod: Pod) -> float:
+    return float(whole_spec(pod, objects).get("terminationGracePeriodSeconds", 30))
 
 
 def _settings(objects: Sequence[Manifest], pod: Pod, container: Manifest) -> GatewaySettings:

@@ -30,6 +30,7 @@ from tests.unit.k8s.reference_rules import (
     labels_are_complete,
     names_are_unique,
     namespaces_are_ours,
+    nodes_can_be_drained,
     one_autoscaler_each,
     references_lead_somewhere,
     selectors_find_their_pods,
@@ -50,6 +51,7 @@ GONE = object()
 SPEC = ("spec", "template", "spec")
 CONTAINER = (*SPEC, "containers", 0)
 GATEWAY, WORKER = "Deployment/npe-gateway", "Deployment/npe-torchserve"
+BUDGET = "PodDisruptionBudget/npe-torchserve"
 POLICY = "NetworkPolicy/npe-torchserve"
 NAME = "app.kubernetes.io/name"
 ANYBODY = {"podSelector": {"matchLabels": {NAME: "npe-gateway"}}}
@@ -121,13 +123,10 @@ CHANGES: list[tuple[Rule, str, tuple[Any, ...], Any]] = [
     ),
     (names_are_unique, WORKER, ("metadata", "name"), "npe-gateway"),
     (selectors_find_their_pods, WORKER, ("spec", "selector", "matchLabels", NAME), "npe-gateway"),
-    (selectors_find_their_pods, WORKER, (*SPEC, "topologySpreadConstraints"), GONE),
-    (
-        selectors_find_their_pods,
-        "PodDisruptionBudget/npe-torchserve",
-        ("spec", "selector", "matchLabels", NAME),
-        "torchserve",
-    ),
+    (nodes_can_be_drained, WORKER, (*SPEC, "topologySpreadConstraints"), GONE),
+    (nodes_can_be_drained, BUDGET, ("spec", "selector", "matchLabels", NAME), "torchserve"),
+    (nodes_can_be_drained, BUDGET, ("spec", "maxUnavailable"), 0),
+    (nodes_can_be_drained, BUDGET, ("spec", "maxUnavailable"), "100%"),
     (
         selectors_find_their_pods,
         "ServiceMonitor/npe-gateway",
@@ -206,9 +205,33 @@ CHANGES: list[tuple[Rule, str, tuple[Any, ...], Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "name", "path", "value"), CHANGES)
-def test_a_rule_finds_a_change(rule: Rule, name: str, path: tuple[Any, ...], value: Any) -> None:
-    objects = render("serving/overlays/production")
+RUNTIME, SERVICE = "ServingRuntime/npe-kserve", "InferenceService/npe-kserve"
+# The same for KServe's overlay, where two objects together make a pod.
+KSERVE_CHANGES: list[tuple[Rule, str, tuple[Any, ...], Any]] = [
+    (workers_have_time_to_drain, RUNTIME, ("spec", "containers", 1, "lifecycle"), GONE),
+    (
+        workers_have_time_to_drain,
+        SERVICE,
+        ("spec", "predictor", "terminationGracePeriodSeconds"),
+        150,
+    ),
+    (settings_fit, SERVICE, ("spec", "predictor", "terminationGracePeriodSeconds"), GONE),
+    (nodes_can_be_drained, SERVICE, ("spec", "predictor", "topologySpreadConstraints"), GONE),
+    (nodes_can_be_drained, "PodDisruptionBudget/npe-kserve", ("spec", "maxUnavailable"), 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "rule", "name", "path", "value"),
+    [
+        *(("production", *change) for change in CHANGES),
+        *(("kserve", *change) for change in KSERVE_CHANGES),
+    ],
+)
+def test_a_rule_finds_a_change(
+    overlay: str, rule: Rule, name: str, path: tuple[Any, ...], value: Any
+) -> None:
+    objects = render(f"serving/overlays/{overlay}")
     assert rule(objects) == []
     _change(objects, name, path, value)
     assert rule(objects)

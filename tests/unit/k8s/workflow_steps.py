@@ -46,6 +46,43 @@ def problems_of_chain(workflow: Manifest) -> list[str]:
     return found + [f"nothing uses {name}" for name in sorted(set(templates) - used)]
 
 
+def problems_of_rights(objects: list[Manifest]) -> list[str]:
+    """Return which steps may do more at the API server than they need, or less.
+
+    A step that runs our code decodes what others made: it reports its result and may do nothing
+    else. One that makes an object may do so.
+    """
+    rights = _rights(objects)
+    found = []
+    for manifest in objects:
+        spec = manifest["spec"] if manifest["kind"] == "WorkflowTemplate" else {"templates": []}
+        for template in spec["templates"]:
+            wanted = {"create workflowtaskresults", "patch workflowtaskresults"}
+            if "resource" in template:
+                wanted |= {f"{verb} trainjobs" for verb in ("create", "get", "patch")}
+            elif "container" not in template:
+                continue  # Has no pod.
+            account = template.get("serviceAccountName", spec["serviceAccountName"])
+            if rights.get(account, set()) != wanted:
+                found.append(f"{template['name']}: {account} may {sorted(rights.get(account, []))}")
+    return found
+
+
+def _rights(objects: list[Manifest]) -> dict[str, set[str]]:
+    """Return by account what its roles allow, as "verb resource"."""
+    roles = {one["metadata"]["name"]: one["rules"] for one in objects if one["kind"] == "Role"}
+    rights: dict[str, set[str]] = {}
+    for binding in (one for one in objects if one["kind"] == "RoleBinding"):
+        for subject in binding["subjects"]:
+            rights.setdefault(subject["name"], set()).update(
+                f"{verb} {resource}"
+                for rule in roles[binding["roleRef"]["name"]]
+                for resource in rule["resources"]
+                for verb in rule["verbs"]
+            )
+    return rights
+
+
 def _problems_of_task(task: Manifest, called: Manifest | None, siblings: set[str]) -> list[str]:
     if called is None:
         return [f"{task['name']}: there is no template {task['template']}"]

@@ -196,7 +196,11 @@ BROKEN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "change", "wrong"), BROKEN, ids=lambda value: value[:40] if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "change", "wrong"),
+    BROKEN,
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
 def test_what_is_broken_is_found(
     name: str, change: Callable[[list[Manifest]], None], wrong: str
 ) -> None:

@@ -98,7 +98,16 @@ def nodes_can_be_drained(objects: Sequence[Manifest]) -> list[str]:
 def references_lead_somewhere(objects: Sequence[Manifest]) -> list[str]:
     """ConfigMaps, Secrets, volumes, accounts, targets and Services that are named are there."""
     there = {name_of(manifest) for manifest in objects}
-    found = []
+    ports = {
+        one["metadata"]["name"]: {port[key] for port in one["spec"]["ports"] for key in _PORT_KEYS}
+        for one in of_kind(objects, "Service")
+    }
+    found = [
+        f"{name_of(manifest)}: Service {name} has no port {port}"
+        for manifest in of_kind(objects, "HTTPRoute") + of_kind(objects, "Ingress")
+        for name, port in _backends(manifest["spec"])
+        if port not in ports.get(name, set())
+    ]
     for manifest in objects:
         for kind, name in _references(manifest):
             known = name in SECRETS if kind == "Secret" else f"{kind}/{name}" in there
@@ -148,6 +157,9 @@ _NAMED_BY: dict[str, Callable[[Any], tuple[str, str]]] = {
 }
 
 
+_PORT_KEYS = ("name", "port")
+
+
 def _references(part: Any) -> Iterator[tuple[str, str]]:
     """Return kind and name of everything that a part of an object refers to."""
     if isinstance(part, list):
@@ -161,6 +173,19 @@ def _references(part: Any) -> Iterator[tuple[str, str]]:
                 yield from (("Service", one["name"]) for one in value)
             else:
                 yield from _references(value)
+
+
+def _backends(part: Any) -> Iterator[tuple[str, int | str]]:
+    """Return Service and port, by number or name, of everything that a way in leads to."""
+    for value in part.values() if isinstance(part, dict) else part:
+        if isinstance(value, dict) and "port" in value and "name" in value:
+            port = value["port"]
+            yield (
+                value["name"],
+                port.get("name", port.get("number")) if isinstance(port, dict) else port,
+            )
+        elif isinstance(value, dict | list):
+            yield from _backends(value)
 
 
 def _mounts(manifest: Manifest) -> list[str]:

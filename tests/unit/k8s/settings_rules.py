@@ -137,6 +137,8 @@ def _misfits(
             yield f"port {name} is {number}, and the settings say {given[name]}"
     if settings.host == "127.0.0.1":
         yield "it listens on loopback only"
+    if settings.internal_host == "127.0.0.1":
+        yield "its internal port, which probes ask, listens on loopback only"
     needed = settings.max_in_flight * BYTES_IN_FLIGHT + settings.max_upload_bytes_total + OWN_BYTES
     if needed > _bytes(container["resources"]["limits"]["memory"]):
         yield f"its requests may take {needed // MEBIBYTE} MiB, and its memory is less"

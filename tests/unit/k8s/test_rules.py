@@ -5,6 +5,12 @@ from typing import Any
 
 import pytest
 
+from tests.unit.k8s.access_rules import (
+    bundles_are_pulled_first,
+    pages_are_there,
+    policies_allow_what_is_written,
+    secrets_reach_their_readers,
+)
 from tests.unit.k8s.manifests import Manifest, name_of, needs_kubectl, render, render_with
 from tests.unit.k8s.metric_rules import (
     alerts_can_be_acted_on,
@@ -17,7 +23,6 @@ from tests.unit.k8s.metric_rules import (
 from tests.unit.k8s.network_rules import (
     policies_cover_every_pod,
     services_show_no_inner_port,
-    workers_answer_only_their_gateway,
 )
 from tests.unit.k8s.pod_rules import (
     containers_are_hardened,
@@ -53,6 +58,8 @@ CONTAINER = (*SPEC, "containers", 0)
 GATEWAY, WORKER = "Deployment/npe-gateway", "Deployment/npe-torchserve"
 BUDGET = "PodDisruptionBudget/npe-torchserve"
 POLICY = "NetworkPolicy/npe-torchserve"
+FACE = "NetworkPolicy/npe-gateway"
+PEERS = ("spec", "ingress", 0)
 NAME = "app.kubernetes.io/name"
 ANYBODY = {"podSelector": {"matchLabels": {NAME: "npe-gateway"}}}
 
@@ -110,8 +117,48 @@ CHANGES: list[tuple[Rule, str, tuple[Any, ...], Any]] = [
         ("spec", "ingress", 0, "ports", 0, "port"),
         "management",
     ),
-    (workers_answer_only_their_gateway, POLICY, ("spec", "ingress", 0, "from"), GONE),
-    (workers_answer_only_their_gateway, POLICY, ("spec", "ingress", 0, "from", 0), ANYBODY),
+    (services_show_no_inner_port, "Service/npe-gateway", ("spec", "type"), "LoadBalancer"),
+    (policies_allow_what_is_written, POLICY, ("spec", "ingress", 0, "from"), GONE),
+    (policies_allow_what_is_written, POLICY, ("spec", "ingress", 0, "from", 0), ANYBODY),
+    (policies_allow_what_is_written, POLICY, ("spec", "egress"), [{}]),
+    (policies_allow_what_is_written, POLICY, ("spec", "ingress", 0, "ports"), GONE),
+    (policies_allow_what_is_written, FACE, ("spec", "ingress", 0, "ports", 0, "port"), "internal"),
+    (policies_allow_what_is_written, FACE, ("spec", "ingress", 0, "ports", 0, "endPort"), 8090),
+    (policies_allow_what_is_written, FACE, ("spec", "egress", 0), GONE),
+    (policies_allow_what_is_written, FACE, ("spec", "egress", 1), GONE),
+    (policies_allow_what_is_written, "NetworkPolicy/npe-metrics", (*PEERS, "from"), GONE),
+    (
+        policies_allow_what_is_written,
+        "NetworkPolicy/npe-metrics",
+        (*PEERS, "from", 0, "podSelector"),
+        GONE,
+    ),
+    (
+        policies_allow_what_is_written,
+        "NetworkPolicy/npe-torchserve-object-store",
+        ("spec", "egress", 0, "to", 0, "ipBlock", "except", 2),
+        GONE,
+    ),
+    (
+        secrets_reach_their_readers,
+        WORKER,
+        (*CONTAINER, "envFrom"),
+        [{"secretRef": {"name": "npe-registry"}}],
+    ),
+    (
+        secrets_reach_their_readers,
+        GATEWAY,
+        (*CONTAINER, "env", 0, "valueFrom", "secretKeyRef", "name"),
+        "npe-receipt-key",
+    ),
+    (secrets_reach_their_readers, GATEWAY, (*CONTAINER, "name"), "sidecar"),
+    (pages_are_there, WORKER, (*CONTAINER, "readinessProbe", "httpGet", "path"), "/nothing"),
+    (pages_are_there, WORKER, (*CONTAINER, "readinessProbe", "httpGet", "port"), "inference"),
+    (pages_are_there, GATEWAY, (*CONTAINER, "livenessProbe", "httpGet", "port"), "http"),
+    (pages_are_there, "ServiceMonitor/npe-gateway", ("spec", "endpoints", 0, "path"), "/metric"),
+    (bundles_are_pulled_first, WORKER, (*SPEC, "initContainers"), GONE),
+    (bundles_are_pulled_first, WORKER, (*SPEC, "initContainers", 0, "command", 5), "/tmp/bundle"),
+    (bundles_are_pulled_first, WORKER, (*SPEC, "initContainers", 0, "volumeMounts", 0), GONE),
     (labels_are_complete, GATEWAY, ("metadata", "labels", "app.kubernetes.io/part-of"), GONE),
     (labels_are_complete, GATEWAY, (*SPEC[:2], "metadata", "labels", NAME), GONE),
     (namespaces_are_ours, GATEWAY, ("metadata", "namespace"), "default"),
@@ -149,6 +196,12 @@ CHANGES: list[tuple[Rule, str, tuple[Any, ...], Any]] = [
         "HTTPRoute/npe-gateway",
         ("spec", "rules", 0, "backendRefs", 0, "name"),
         "gateway",
+    ),
+    (
+        references_lead_somewhere,
+        "HTTPRoute/npe-gateway",
+        ("spec", "rules", 0, "backendRefs", 0, "port"),
+        81,
     ),
     (
         references_lead_somewhere,
@@ -216,6 +269,9 @@ KSERVE_CHANGES: list[tuple[Rule, str, tuple[Any, ...], Any]] = [
         150,
     ),
     (settings_fit, SERVICE, ("spec", "predictor", "terminationGracePeriodSeconds"), GONE),
+    (policies_allow_what_is_written, "NetworkPolicy/npe-kserve", ("spec", "egress"), [{}]),
+    (pages_are_there, RUNTIME, ("spec", "containers", 0, "livenessProbe", "httpGet", "port"), 8080),
+    (bundles_are_pulled_first, SERVICE, ("spec", "predictor", "initContainers"), GONE),
     (nodes_can_be_drained, SERVICE, ("spec", "predictor", "topologySpreadConstraints"), GONE),
     (nodes_can_be_drained, "PodDisruptionBudget/npe-kserve", ("spec", "maxUnavailable"), 0),
 ]
@@ -241,7 +297,8 @@ def test_a_rule_finds_a_change(
     ("old", "new"),
     [
         ("batches_in_flight", "batches_ahead"),
-        ("host: 0.0.0.0", "host: 127.0.0.1"),
+        ("\nhost: 0.0.0.0", "\nhost: 127.0.0.1"),
+        ("internal_host: 0.0.0.0", "internal_host: 127.0.0.1"),
         ("drain_timeout_s: 120", "drain_timeout_s: 60"),
         ("max_in_flight: 24", "max_in_flight: 64"),
         ("routes_poll_s: 2", "routes_poll_s: soon"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.k8s.access_rules import ACCESS_RULES
 from tests.unit.k8s.manifests import (
     K8S,
     Manifest,
@@ -27,7 +28,8 @@ from tests.unit.k8s.validation import schema_problems
 pytestmark = needs_kubectl
 
 OVERLAYS = [name for name in kustomizations("serving/overlays") if not name.endswith("/release")]
-RULES = [*POD_RULES, *NETWORK_RULES, *REFERENCE_RULES, *SETTINGS_RULES, *METRIC_RULES]
+RULES = [*POD_RULES, *NETWORK_RULES, *REFERENCE_RULES, *SETTINGS_RULES]
+RULES += [*ACCESS_RULES, *METRIC_RULES]
 
 # What a component needs beside it; most need only the base.
 KSERVE = "serving/components/kserve"

@@ -1,10 +1,15 @@
 """One of several machines that prepare the same shards: each writes every n-th of them."""
 
+import io
+import tarfile
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.data.shard_collection import write_manifest
-from neural_photo_editor.data.shard_file import ShardFileWriter, store_bytes
+from neural_photo_editor.data.shard_file import ShardFileWriter, encode_photo, store_bytes
 from neural_photo_editor.data.shard_journal import (
     find_finished,
     fingerprint_preparation,
@@ -61,6 +66,7 @@ def write_part(
     fingerprint = fingerprint_preparation(
         source, plans, image_format=image_format, jpeg_quality=jpeg_quality
     )
+    writer = ShardFileWriter(source, storage, image_format, jpeg_quality, fingerprint)
     if storage.folder is not None:
         storage.folder.mkdir(parents=True, exist_ok=True)
     own = plans[part::parts]
@@ -68,10 +74,8 @@ def write_part(
     # Asked only now: who writes the manifest removes the records after it, so that finished shards
     # look unfinished to those who had asked before.
     if storage.exists(MANIFEST_NAME):
-        return _finished_data_set(storage, source, plans, image_format)
+        return _finished_data_set(writer, plans)
     remove_leftovers(storage, keep=finished, among=own)
-
-    writer = ShardFileWriter(source, storage, image_format, jpeg_quality, fingerprint)
     for file, record in write_missing(writer, own, finished, num_workers=num_workers).items():
         if record.info is None:  # No tar and so far no record: the other parts must know, too.
             store_bytes(storage, journal_name(file), record.to_bytes())
@@ -79,7 +83,7 @@ def write_part(
     if len(records) < len(plans):
         if storage.exists(MANIFEST_NAME):  # By another part, which has removed the records.
             remove_journals(storage)
-            return _finished_data_set(storage, source, plans, image_format)
+            return _finished_data_set(writer, plans)
         _log.info(
             "part %d of %d is finished; of all %d shards %d are",
             part, parts, len(plans), len(records),
@@ -95,14 +99,35 @@ def write_part(
     )
 
 
-def _finished_data_set(
-    storage: ShardStorage, source: SampleSource, plans: list[PlannedShard], image_format: str
-) -> ShardManifest:
+def _finished_data_set(writer: ShardFileWriter, plans: list[PlannedShard]) -> ShardManifest:
     """Return the manifest that another part has written, or refuse another data set's."""
+    storage, source = writer.storage, writer.source
     manifest = ShardManifest.load(storage)
     planned = {plan.file: {source.key(index) for index in plan.indices} for plan in plans}
-    same = (manifest.resolution, manifest.image_format) == (source.resolution, image_format)
-    if same and all(planned.get(shard.file, set()) >= set(shard.keys) for shard in manifest.shards):
-        _log.warning("%s holds these samples already: nothing is left to do", storage)
-        return manifest
-    raise ValueError(f"{storage} already holds another data set: choose another out_dir")
+    wanted = (source.resolution, writer.image_format)
+    if (manifest.resolution, manifest.image_format) != wanted or not all(
+        planned.get(shard.file, set()) >= set(shard.keys) for shard in manifest.shards
+    ):
+        raise ValueError(f"{storage} already holds another data set: choose another out_dir")
+    if not _has_quality(storage, manifest, writer.jpeg_quality):
+        raise ValueError(
+            f"{storage} already holds these samples with another jpeg_quality than "
+            f"{writer.jpeg_quality}: set that one, or choose another out_dir"
+        )
+    _log.warning("%s holds these samples already: nothing is left to do", storage)
+    return manifest
+
+
+def _has_quality(storage: ShardStorage, manifest: ShardManifest, quality: int) -> bool:
+    """Whether the first photo was encoded with a JPEG quality: the manifest does not list it."""
+    if manifest.image_format != "jpg":
+        return True
+    # A shard begins with a block of tar, then the photo, of which the tables come first.
+    stored = storage.read(manifest.shards[0].file, first=4096)[tarfile.BLOCKSIZE :]
+    sample = encode_photo(np.zeros((8, 8, 3), np.uint8), image_format="jpg", quality=quality)
+    return _quantization(stored) == _quantization(sample)
+
+
+def _quantization(jpeg: bytes) -> dict[int, list[int]]:
+    with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+        return dict(image.quantization)  # type: ignore[attr-defined] # of JPEG files

@@ -112,16 +112,18 @@ class ShardStorage:
             return []
         return sorted(path.rsplit("/", 1)[-1] for path in paths)
 
-    def read(self, name: str) -> bytes:
-        """Return the content of a small file such as the manifest.
+    def read(self, name: str, *, first: int | None = None) -> bytes:
+        """Return the content of a small file such as the manifest, or the first bytes of any file.
 
         Raises:
             FileNotFoundError: there is none.
             StorageError: it could not be read after all retries.
         """
         if self.folder:
-            return self._local_path(name).read_bytes()
-        return bytes(self._retry(name, lambda: self._fs.cat_file(self._path(name))))
+            with self._local_path(name).open("rb") as file:
+                return file.read(first)
+        data = self._retry(name, lambda: self._fs.cat_file(self._path(name), end=first))
+        return bytes(data[:first])
 
     def write(self, name: str, path: Path) -> None:
         """Store a local file under a name; a reader sees the old content or the new one, whole.

@@ -93,6 +93,21 @@ def test_parts_of_a_finished_data_set_do_nothing(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match="another data set: choose another out_dir"):
             _part(0, 2, out_dir, **other)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="another jpeg_quality than 94"):
+        _part(0, 2, out_dir, jpeg_quality=94)
+
+
+@pytest.mark.parametrize("image_format", ["jpg", "png"])
+def test_a_part_of_a_finished_data_set_in_an_object_store_does_nothing(
+    image_format: str, tmp_path: Path
+) -> None:
+    url = f"memory://{tmp_path.name}/set"
+    manifest = _part(0, 1, url, image_format=image_format)
+    assert manifest is not None
+    assert _part(0, 1, url, image_format=image_format) == manifest
+    if image_format == "jpg":
+        with pytest.raises(ValueError, match="another jpeg_quality than 60"):
+            _part(0, 1, url, jpeg_quality=60)
 
 
 def test_two_parts_may_find_that_they_were_the_last(

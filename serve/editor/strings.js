@@ -312,6 +312,7 @@ export const S = {
     },
 
     restored: "Your work is as you left it",
+    otherTab: "The editor is open in another tab, too: a reload brings back what was changed last, here or there",
     startOver: "Start over",
     close: "Close",
     notice: "Message",

@@ -522,6 +522,28 @@ def test_second_document_replaces_the_first_wherever_it_was_saved(
     ) == [True, True]
 
 
+def test_two_pages_with_the_same_work_take_nothing_from_each_other(
+    opened: EnginePage, window: EnginePage
+) -> None:
+    opened.drag((100, 100), (300, 200))
+    opened.run("await doc.save()")
+    other = EnginePage(window.page.context.new_page(), window.server)
+    other.load()
+    other.run("show(await engine.EditorDocument.restore()); await settled()")
+    overtaken = []
+    for step, page in enumerate((opened, other, opened)):
+        page.drag((100, 300 + 50 * step), (600, 300 + 50 * step))
+        overtaken.append(page.get("await doc.save()"))
+    assert overtaken == [False, True, True]
+    last = opened.exported()
+    other.page.close()
+    opened.load()
+    opened.run("show(await engine.EditorDocument.restore()); await settled()")
+    assert opened.exported() == last
+    opened.run("while (doc.canUndo) doc.undo()")
+    assert opened.exported()["empty"]
+
+
 def test_exported_edit_can_be_imported(opened: EnginePage) -> None:
     with_labels(opened)
     opened.run('doc.brush = {size: 90, hardness: 0, opacity: 0.3, pressure: "strength"}')

@@ -546,12 +546,13 @@ export class EditorDocument extends EventTarget {
      * "history" events.
      *
      * @param {unknown} [extra]  the interface's own state, anything structured clone takes; as before when left out
+     * @returns {Promise<boolean>} whether another page has saved since this one did: its work is replaced
      * @throws {EditorError} "storage-full", "storage-unavailable"
      */
     async save(extra = this.extra) {
         this.extra = extra
         const { name, width, height, upload } = this
-        await this.#storage.save(() => {
+        return await this.#storage.save(() => {
             const { history, labels } = this.#state
             const { steps, position } = history
             const settings = Object.fromEntries(SETTINGS.map((key) => [key, this.#state[key]]))

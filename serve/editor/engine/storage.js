@@ -8,11 +8,17 @@ import { EditorError } from "./errors.js"
 import { Tile } from "./tiles.js"
 
 const RECORD = "document"
-const VERSION = 1
+const VERSION = 2
 const LAYERS = ["paint", "mask", "restraint"]
+const LOCK = "neural-photo-editor"
 
 let opened = null
 const store = () => (opened ??= createStore("neural-photo-editor", "editor"))
+
+const randomId = () => crypto.getRandomValues(new Uint32Array(3)).join("-")
+
+/** One page after the other; browsers have locks only where pages come encrypted or from this machine. */
+const alone = (work) => (navigator.locks ? navigator.locks.request(LOCK, work) : work())
 
 function problem(error) {
     const isFull = error?.name === "QuotaExceededError"
@@ -30,9 +36,12 @@ function problem(error) {
  * @property {unknown} extra        the interface's own
  */
 
-/** Writes one document again and again. */
+/** Writes one document again and again. Several pages may do so: the last one's is what is kept. */
 export class DocumentStorage {
-    #id = crypto.getRandomValues(new Uint32Array(3)).join("-")
+    /** Starts this storage's new keys; those of a restored document are its writer's, who may be at work yet. */
+    #id = randomId()
+    /** The save that what is in `#saved` belongs to. @type {string|null} */
+    #lastSave = null
     /** @type {WeakMap<object, string>} */
     #keys = new WeakMap()
     #count = 0
@@ -43,10 +52,11 @@ export class DocumentStorage {
      * One save after the other.
      *
      * @param {() => Stored} read   called when this save's turn has come
+     * @returns {Promise<boolean>} whether another page has saved since this storage did, or was restored
      * @throws {EditorError}
      */
     save(read) {
-        const saving = this.#last.then(() => this.#save(read()))
+        const saving = this.#last.then(() => alone(() => this.#save(read())))
         this.#last = saving.catch(() => {}) // its caller learns of it; the next save tries again
         return saving
     }
@@ -61,7 +71,7 @@ export class DocumentStorage {
         }
         const record = {
             version: VERSION,
-            id: this.#id,
+            save: randomId(),
             photo,
             upload: keyOf(upload),
             steps: steps.map((step) => writeStep(step, keyOf)),
@@ -72,14 +82,18 @@ export class DocumentStorage {
         }
         try {
             const stored = await get(RECORD, store())
-            if (stored?.id !== this.#id) this.#saved.clear() // another page has saved its own meanwhile
+            const isOthers = (stored?.save ?? null) !== this.#lastSave
+            if (isOthers) this.#saved.clear() // and what it does not need is gone
             const missing = [...needed].filter(([key]) => !this.#saved.has(key))
             await Tile.pack(missing.map(([, object]) => object).filter((object) => object instanceof Tile))
             const entries = missing.map(([key, object]) => [key, object instanceof Tile ? object.packed : object])
             await setMany([...entries, [RECORD, record]], store())
+            const isOvertaken = isOthers && stored !== undefined && this.#lastSave !== null
+            this.#lastSave = record.save
             this.#saved = new Set(needed.keys())
             const unused = (await keys(store())).filter((key) => key !== RECORD && !needed.has(key))
             if (unused.length) await delMany(unused, store())
+            return isOvertaken
         } catch (error) {
             throw problem(error)
         }
@@ -95,8 +109,7 @@ export class DocumentStorage {
             if (values.includes(undefined)) return null
             const objects = new Map(names.map((name, at) => [name, revive(values[at])]))
             for (const [name, object] of objects) this.#keys.set(object, name)
-            this.#id = record.id
-            this.#count = 1 + Math.max(...names.map((name) => Number(name.split("/")[1])))
+            this.#lastSave = record.save
             this.#saved = new Set(names)
             const find = (name) => objects.get(name) ?? null
             return {

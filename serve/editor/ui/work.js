@@ -15,6 +15,7 @@ const SAVE_DELAY_MS = 600
 let waiting = null
 let saveTimer = 0
 let hasToldOfStorage = false
+let hasToldOfTabs = false
 /** Segmentations by the image they are of. @type {WeakMap<Blob, object>} */
 const labelsOf = new WeakMap()
 let segmenting = new AbortController()
@@ -203,7 +204,9 @@ async function save() {
     if (!doc) return
     try {
         const { settings, fill, candidates } = state
-        await doc.save({ settings: settings.value, fill: fill.value, candidates: candidates.value })
+        const isOvertaken = await doc.save({ settings: settings.value, fill: fill.value, candidates: candidates.value })
+        if (isOvertaken && !hasToldOfTabs) showNotice(S.otherTab)
+        hasToldOfTabs ||= isOvertaken
     } catch (error) {
         if (!(error instanceof EditorError)) throw error
         if (!hasToldOfStorage) showTrouble(error)

@@ -1,24 +1,23 @@
 /** Server-sent events from text that arrives in pieces (HTML standard, 9.2.6). */
 export class EventParser {
-    #rest = ""
+    /** Pieces of an event that has not ended. @type {string[]} */
+    #pieces = []
+    #last = ""
 
     /**
      * @param {string} text   what has arrived since the last call
      * @returns {{name: string, data: string}[]} the events that it completes
      */
     feed(text) {
-        // A result of many MB comes in many pieces: each is looked through once.
-        let searched = Math.max(0, this.#rest.length - 1)
-        this.#rest += text
-        const events = []
-        for (;;) {
-            const end = this.#rest.indexOf("\n\n", searched)
-            if (end < 0) return events
-            const event = readEvent(this.#rest.slice(0, end))
-            this.#rest = this.#rest.slice(end + 2)
-            searched = 0
-            if (event !== null) events.push(event)
-        }
+        // A result of many MB comes in many pieces: each is looked through once, and joined once.
+        const isEnded = (this.#last + text).includes("\n\n")
+        this.#pieces.push(text)
+        this.#last = text.slice(-1) || this.#last
+        if (!isEnded) return []
+        const blocks = this.#pieces.join("").split("\n\n")
+        this.#pieces = [blocks.pop()]
+        this.#last = this.#pieces[0].slice(-1)
+        return blocks.map(readEvent).filter((event) => event !== null)
     }
 }
 

@@ -1,11 +1,12 @@
 """The system's Chromium, without a window, for tests of the editor's page."""
 
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
@@ -16,6 +17,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+_PATIENCE_S = 60
 
 
 @contextmanager
@@ -33,3 +35,11 @@ def running_browser() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def wait_until(page: Page, is_so: Callable[[], bool], what: str) -> None:
+    """Let the page go on until something is so; after a minute the test fails, and says what."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        page.wait_for_timeout(10)

@@ -21,22 +21,28 @@ from tests.e2e.gateway_process import REPOSITORY, KeyedGateway
 SCREENSHOTS = REPOSITORY / "outputs" / "editor"
 DESKTOP = (1280, 800)
 _PATIENCE_MS = 20_000  # tests may share two cores with much else
+_SEGMENTING_MS = 30_000  # the first request to a server that has just started is the slowest
 _SERIOUS = ("serious", "critical")
 _WATCH = """
 document.addEventListener("securitypolicyviolation", (event) =>
     noteViolation(`policy: ${event.effectiveDirective} ${event.blockedURI}`))
 """
-# How many pictures the canvas shows while a request is under way, looked at frame by frame.
-_COUNT_FRAMES = """async () => {
+# Begin to count the pictures that the canvas shows until results are there, frame by frame.
+_COUNT_FRAMES = """() => {
     const canvas = document.querySelector("canvas")
     const small = new OffscreenCanvas(64, 64).getContext("2d", { willReadFrequently: true })
     const seen = new Set()
-    while (document.querySelector(".job-card")) {
-        small.drawImage(canvas, 0, 0, 64, 64)
-        seen.add(small.getImageData(0, 0, 64, 64).data.join())
-        await new Promise(requestAnimationFrame)
-    }
-    return seen.size
+    const deadline = performance.now() + 60000
+    window.framesSeen = (async () => {
+        while (!document.querySelector(".candidates")) {
+            if (performance.now() > deadline) throw new Error("no result came")
+            small.drawImage(canvas, 0, 0, 64, 64)
+            seen.add(small.getImageData(0, 0, 64, 64).data.join())
+            await new Promise(requestAnimationFrame)
+        }
+        return seen.size
+    })()
+    window.framesSeen.catch(() => {}) // told where it is waited for
 }"""
 _UNTIL_SAVED = """async (position) => {
     const asDone = (request) => new Promise((done, failed) => {
@@ -44,7 +50,9 @@ _UNTIL_SAVED = """async (position) => {
         request.onerror = () => failed(request.error)
     })
     const database = await asDone(indexedDB.open("neural-photo-editor"))
+    const deadline = performance.now() + 60000
     for (;;) {
+        if (performance.now() > deadline) throw new Error("the work was not saved")
         const store = database.transaction("editor").objectStore("editor")
         const record = await asDone(store.get("document"))
         if (record?.position === position) break
@@ -93,12 +101,12 @@ class EditorPage:
         if response.url.endswith("/v1/edit") and response.status == 200:
             self.answers.append(response)
 
-    def results(self) -> list[dict[str, Any]]:
-        """Return what the server answered to each edit."""
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return what the server sent under this name while it edited."""
         found = []
         for answer in self.answers:
             events = EventParser(max_bytes=2**25).feed(answer.body())
-            found += [json.loads(event.data) for event in events if event.name == "result"]
+            found += [json.loads(event.data) for event in events if event.name == name]
         return found
 
     def open(self, *, with_key: bool = True) -> None:
@@ -118,7 +126,9 @@ class EditorPage:
         self.page.get_by_label("Open a photo or a recipe").set_input_files(file)  # type: ignore[arg-type]
 
     def until_regions_are_known(self) -> None:
-        expect(self.page.get_by_role("list", name="Regions of the photo")).to_be_visible()
+        expect(self.page.get_by_role("list", name="Regions of the photo")).to_be_visible(
+            timeout=_SEGMENTING_MS
+        )
 
     def region(self, name: str) -> Locator:
         """Return a region's entry in the legend."""
@@ -160,9 +170,10 @@ class EditorPage:
         field_.press("Tab")
 
     def enhance(self) -> int:
-        """Press Enhance, wait for the result; return how many pictures were seen meanwhile."""
+        """Press Enhance, wait for the result; return how many pictures were seen until then."""
+        self.page.evaluate(_COUNT_FRAMES)
         self.button("Enhance").click()
-        frames = int(self.page.evaluate(_COUNT_FRAMES))
+        frames = int(self.page.evaluate("window.framesSeen"))
         expect(self.button("Keep")).to_be_visible()
         return frames
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Route
 
 from serve.gateway.routes import Routes
-from tests.e2e.browser import running_browser
+from tests.e2e.browser import running_browser, wait_until
 from tests.e2e.gateway_process import GatewayProcess, running_gateway
 
 pytestmark = pytest.mark.slow
@@ -72,8 +72,9 @@ def visit(browser: Browser, url: str, *, with_policy: bool) -> tuple[set[str], s
     # What was begun is done in order: the address has been followed, or refused.
     page.evaluate("new Promise((done) => setTimeout(done))")
     page.evaluate("setTimeout(() => document.querySelector('button').click())")
-    while not (sent or "form-action" in violated):
-        page.wait_for_timeout(5)
+    wait_until(
+        page, lambda: bool(sent or "form-action" in violated), "the form was sent or stopped"
+    )
     page.context.close()
     return executed, violated, bool(sent)
 

@@ -48,8 +48,8 @@ class AddressBook:
 
     async def _look_up(self, host: str) -> None:
         try:
-            # What is given up keeps its thread, one of libuv's four, until the system gives up, too:
-            # later look-ups may wait for one, and time out as well. Requests go on meanwhile.
+            # What is given up keeps its thread, one of libuv's four, until the system gives up.
+            # Later look-ups may wait for one, and time out as well; requests go on meanwhile.
             async with asyncio.timeout(_TIMEOUT_S):
                 self._known[host] = tuple(sorted(set(await self._resolve(host))))
             self._complained.discard(host)

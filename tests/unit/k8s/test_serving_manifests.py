@@ -12,9 +12,7 @@ from tests.unit.k8s.manifests import (
     Manifest,
     components,
     kustomizations,
-    name_of,
     needs_kubectl,
-    pods,
     render,
     render_with,
 )
@@ -22,6 +20,7 @@ from tests.unit.k8s.metric_rules import METRIC_RULES, buckets
 from tests.unit.k8s.network_rules import NETWORK_RULES
 from tests.unit.k8s.pod_rules import POD_RULES
 from tests.unit.k8s.reference_rules import REFERENCE_RULES
+from tests.unit.k8s.release_rules import canary_is_apart, digests_are_given
 from tests.unit.k8s.settings_rules import SETTINGS_RULES
 from tests.unit.k8s.validation import schema_problems
 
@@ -72,25 +71,11 @@ def test_no_file_is_left_out(folder: str) -> None:
 
 @pytest.mark.parametrize("overlay", ["production", "canary"])
 def test_images_and_bundles_of_production_have_digests(overlay: str) -> None:
-    objects = render(f"serving/overlays/{overlay}")
-    images = [one["image"] for pod in pods(objects) for one in pod.containers()]
-    bundles = [one["data"]["NPE_BUNDLE"] for one in objects if "NPE_BUNDLE" in one.get("data", {})]
-    assert images
-    assert bundles
-    assert all(re.search(r"@sha256:[0-9a-f]{64}$", pinned) for pinned in [*images, *bundles])
+    assert digests_are_given(render(f"serving/overlays/{overlay}")) == []
 
 
 def test_the_canary_is_a_release_of_its_own() -> None:
-    """Neither gateway selects, reaches or counts the other's workers; the route has both."""
-    objects = {name_of(one): one for one in render("serving/overlays/canary")}
-    (rule,) = objects["HTTPRoute/npe-gateway"]["spec"]["rules"]
-    weights = {one["name"]: one["weight"] for one in rule["backendRefs"]}
-    assert set(weights) == {"npe-gateway", "npe-gateway-canary"}
-    assert weights["npe-gateway"] > weights["npe-gateway-canary"] > 0
-    for name, config in objects.items():
-        if name.startswith("ConfigMap/npe-gateway-routes"):
-            suffix = name.removeprefix("ConfigMap/npe-gateway-routes")
-            assert f"http://npe-torchserve{suffix}:8085" in config["data"]["routes.json"]
+    assert canary_is_apart(render("serving/overlays/canary")) == []
 
 
 def test_the_objective_for_latency_is_a_bucket_of_the_histogram() -> None:

@@ -30,6 +30,36 @@ GOOD: list[Manifest] = [
             "triggers": [{"type": "prometheus", "metadata": {"threshold": "1"}}],
         },
     },
+    {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "ServiceMonitor",
+        "metadata": {"name": "a"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "endpoints": [{"path": "/metrics"}]},
+    },
+    {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "a"},
+        "spec": {
+            "parentRefs": [{"name": "b"}],
+            "rules": [{"timeouts": {"request": "9s"}, "backendRefs": [{"name": "c", "port": 80}]}],
+        },
+    },
+    {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "a"},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "b"}, "runtime": "c"}}},
+    },
+    {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "ServingRuntime",
+        "metadata": {"name": "a"},
+        "spec": {
+            "supportedModelFormats": [{"name": "b"}],
+            "containers": [{"name": "kserve-container", "image": "c"}],
+        },
+    },
 ]
 
 
@@ -55,6 +85,18 @@ def test_an_unknown_field_and_an_unknown_version_are_found(manifest: Manifest) -
         (1, ("spec", "groups", 0, "rules", 0, "labls"), {}),
         (2, ("spec", "triggers"), None),
         (2, ("spec", "triggers", 0, "metadat"), {}),
+        (3, ("spec", "selector"), None),
+        (3, ("spec", "endpoints", 0, "targetport"), "control"),
+        (3, ("spec", "endpoints", 0, "path"), 8086),
+        (4, ("spec", "rules", 0, "backendRefs"), []),
+        (4, ("spec", "rules", 0, "backendRefs", 0, "port"), "http"),
+        (4, ("spec", "rules", 0, "timeouts", "request"), "9 seconds"),
+        (5, ("spec", "predictor", "model", "runtime"), None),
+        (5, ("spec", "predictor", "minReplicas"), "2"),
+        (5, ("spec", "predictor", "tolerations"), [{"keys": "a"}]),
+        (6, ("spec", "terminationGracePeriodSeconds"), 170),
+        (6, ("spec", "containers", 0, "name"), "gateway"),
+        (6, ("spec", "containers", 0, "lifecycle"), {"preStop": {"sleep": 20}}),
     ],
 )
 def test_a_wrong_field_is_found(number: int, path: tuple[Any, ...], value: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from neural_photo_editor.imaging.recoloring import recolor
 from tests.e2e.browser import running_browser
 from tests.e2e.engine_page import (
     EnginePage,
@@ -274,17 +275,32 @@ def test_regions_are_named_selected_added_and_sent(opened: EnginePage) -> None:
     assert opened.get("[doc.selectedRegions, doc.maskEmpty, doc.maskColor]") == [[], True, None]
 
 
-def test_color_of_the_mask_lies_under_strokes(opened: EnginePage) -> None:
-    with_labels(opened)
-    opened.run('doc.selectRegions(["hair"]); doc.setMaskColor("#0000ff")')
-    opened.run('doc.brush = {size: 40, hardness: 1, opacity: 0.5, color: "#ff0000"}')
-    opened.drag((50, 150), (450, 150))
-    edit = opened.exported()
+def test_strokes_lie_on_what_the_color_of_the_mask_makes_of_the_photo(
+    engine: EnginePage,
+) -> None:
+    shade = np.linspace(30, 220, WIDTH) + 30 * np.sin(np.arange(HEIGHT) / 9)[:, None]
+    photo = np.rint(np.clip(shade[..., None] * (1, 0.8, 0.6), 0, 255)).astype(np.uint8)
+    engine.open(png_of(photo))
+    with_labels(engine)
+    engine.run('doc.selectRegions(["hair"]); doc.setMaskColor("#b3542e")')
+    engine.run('doc.brush = {size: 40, hardness: 1, opacity: 0.5, color: "#ff0000"}')
+    engine.drag((50, 150), (450, 150))
+    edit = engine.exported()
     strokes = pixels_of(edit["strokes"])
     assert edit["color"] is None
-    assert strokes[120, 250].tolist() == [0, 0, 255, 255]
-    assert strokes[150, 250].tolist() == [128, 0, 127, 255]
+    hair = label_map() == 1
+    recolored = recolor(photo, hair, (0xB3, 0x54, 0x2E)).astype(int)
+    without_stroke = hair & (distances((50, 150), (450, 150)) > 21)
+    assert np.abs(strokes[without_stroke][:, :3] - recolored[without_stroke]).max() <= 1
+    assert (strokes[hair][:, 3] == 255).all()
+    half = (np.array([255, 0, 0]) + recolored[150, 250]) / 2
+    assert strokes[150, 250, :3] == pytest.approx(half, abs=2)
     assert strokes[150, 100].tolist() == [255, 0, 0, 128]
+    engine.run('doc.brush = {size: 40, opacity: 1, color: "#0000ff"}; doc.view.actual()')
+    engine.drag((210, 350), (290, 350))
+    engine.page.mouse.move(5, 5)
+    x, y = (round(at) for at in engine.place(250, 350))
+    assert engine.shown()[y, x, :3].tolist() == [0, 0, 255]
 
 
 def test_mask_can_be_everything_inverted_and_nothing(opened: EnginePage) -> None:

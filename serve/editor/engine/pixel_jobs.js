@@ -66,7 +66,8 @@ export const decodeSquares = (blob, layer) => run("decodeSquares", { blob, layer
  * @param {[number, Uint8Array][]} input.paint      squares by index
  * @param {[number, Uint8Array][]} input.mask
  * @param {[number, Uint8Array][]} input.restraint
- * @param {number[]|null} input.maskColor           laid under the paint wherever the mask is
+ * @param {{photo: Blob, color: number[]}|null} input.ground   the photo in this color, laid under the paint wherever
+ *   the mask is
  * @param {{mask: boolean, strokes: boolean, strengthMap: boolean}} input.wanted
  * @returns {Promise<{mask: Blob|null, strokes: Blob|null, strengthMap: Blob|null}>}
  */

@@ -3,12 +3,15 @@
 import { packed } from "./packing.js"
 import { decodePng, encodePng } from "./png.js"
 import { Grid, TILE } from "./grid.js"
+import { layRecoloredUnder } from "./recoloring.js"
 
 /** A level smaller than this is not worth having. */
 const SMALLEST_LEVEL = 256
 
+const decodeUpright = (blob) => createImageBitmap(blob, { imageOrientation: "from-image" })
+
 async function decodeLevels({ blob }) {
-    const levels = [await createImageBitmap(blob, { imageOrientation: "from-image" })]
+    const levels = [await decodeUpright(blob)]
     for (let last = levels[0]; Math.max(last.width, last.height) > SMALLEST_LEVEL; last = levels.at(-1)) {
         const resizeWidth = Math.max(1, Math.round(last.width / 2))
         const resizeHeight = Math.max(1, Math.round(last.height / 2))
@@ -22,11 +25,16 @@ async function decodePixels(blob) {
     const exact = await decodePng(new Uint8Array(await blob.arrayBuffer()))
     if (exact) return exact
     const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" })
+    return { width: bitmap.width, height: bitmap.height, channels: 4, pixels: pixelsOf(bitmap) }
+}
+
+/** RGBA; the bitmap is closed. */
+function pixelsOf(bitmap) {
     const { width, height } = bitmap
     const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true })
     context.drawImage(bitmap, 0, 0)
     bitmap.close()
-    return { width, height, channels: 4, pixels: context.getImageData(0, 0, width, height).data }
+    return context.getImageData(0, 0, width, height).data
 }
 
 async function decodeLabels({ blob }) {
@@ -57,11 +65,11 @@ async function decodeSquares({ blob, layer }) {
 
 const fromGray = { mask: (gray) => (gray > 127 ? 255 : 0), restraint: (gray) => 255 - gray }
 
-async function encodeLayers({ width, height, paint, mask, restraint, maskColor, wanted }) {
+async function encodeLayers({ width, height, paint, mask, restraint, ground, wanted }) {
     const grid = new Grid(width, height)
     const strokes = assemble(grid, paint, 4)
     const marked = assemble(grid, mask, 1)
-    if (wanted.strokes && maskColor) layUnder(strokes, marked, maskColor)
+    if (ground) layRecoloredUnder(strokes, marked, pixelsOf(await decodeUpright(ground.photo)), ground.color)
     const value = { mask: null, strokes: null, strengthMap: null }
     if (wanted.strokes) value.strokes = await encodePng(strokes, width, height, 4)
     if (wanted.mask) {
@@ -86,20 +94,6 @@ function assemble(grid, squares, channels) {
         }
     }
     return image
-}
-
-/** Paint over a ground of one opaque color wherever the mask is. */
-function layUnder(strokes, marked, color) {
-    for (let at = 0; at < marked.length; at++) {
-        if (!marked[at]) continue
-        const pixel = 4 * at
-        const alpha = strokes[pixel + 3] / 255
-        for (let channel = 0; channel < 3; channel++) {
-            const ground = color[channel]
-            strokes[pixel + channel] = Math.round(ground + (strokes[pixel + channel] - ground) * alpha)
-        }
-        strokes[pixel + 3] = 255
-    }
 }
 
 async function packSquares({ squares }) {

@@ -26,18 +26,21 @@ export async function encodePng(pixels, width, height, channels) {
     const parts = [
         SIGNATURE,
         chunk("IHDR", new Uint8Array(header.buffer)),
-        chunk("IDAT", await deflated(pixels, width * channels)),
+        chunk("IDAT", await deflated(pixels, width * channels, channels)),
         chunk("IEND", new Uint8Array(0)),
     ]
     return new Blob(parts, { type: "image/png" })
 }
 
-/** Rows, each after its filter's number: none, for layers are mostly of one value. */
-async function deflated(pixels, rowBytes) {
+/** Rows, each after its filter's number: 1, differences to the left, small in flat paint and in photos alike. */
+async function deflated(pixels, rowBytes, channels) {
     const rows = pixels.length / rowBytes
     const filtered = new Uint8Array(pixels.length + rows)
-    for (let row = 0; row < rows; row++) {
-        filtered.set(pixels.subarray(row * rowBytes, (row + 1) * rowBytes), row * (rowBytes + 1) + 1)
+    for (let row = 0, to = 0, from = 0; row < rows; row++) {
+        filtered[to++] = 1
+        for (const end = from + rowBytes, first = from + channels; from < end; from++) {
+            filtered[to++] = pixels[from] - (from < first ? 0 : pixels[from - channels])
+        }
     }
     return compressed([filtered], "deflate")
 }

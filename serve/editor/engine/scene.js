@@ -50,8 +50,11 @@ function drawWork(context, dirty, shown) {
     withLayer(context, layers.photo, () => drawLevels(context, images.levels(work.base) ?? images.uploadLevels, view))
     if (resultLevels) withLayer(context, layers.result, () => drawLevels(context, resultLevels, view))
     else if (!preview) {
-        withLayer(context, layers.paint, () => displays.paint.draw(context, view, dirty))
+        const drawPaint = () => withLayer(context, layers.paint, () => displays.paint.draw(context, view, dirty))
+        // Paint is sent on top of what the color makes of the photo.
+        if (!work.maskColor) drawPaint()
         withLayer(context, layers.mask, () => drawMask(context, dirty, shown))
+        if (work.maskColor) drawPaint()
     }
     if (preview) drawPreview(context, preview, view)
     displays.overlay?.draw(context, view, dirty)

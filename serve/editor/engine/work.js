@@ -82,8 +82,8 @@ export async function exportLayers(work, grid) {
         paint: squares(work.paint),
         mask: squares(work.mask),
         restraint: squares(work.restraint),
-        // A request has strokes or a color; with both, the color lies under the strokes.
-        maskColor: hasPaint && hasMask && work.maskColor ? colorBytes(work.maskColor) : null,
+        // A request has strokes or a color; with both, what the color makes of the photo lies under the strokes.
+        ground: hasPaint && hasMask && work.maskColor ? { photo: work.base.blob, color: colorBytes(work.maskColor) } : null,
         wanted: { strokes: hasPaint, mask: hasMask && !isRegions, strengthMap: !isEmpty(work.restraint) },
     })
     return {

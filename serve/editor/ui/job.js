@@ -46,7 +46,7 @@ export async function runJob(kind, retry, work) {
         kind, signal, phase: "preparing", sent: 0, total: 0, step: 0, totalSteps: 0, leftS: null,
         cancel: () => controller.abort(),
     }
-    state.announcement.value = S.enhance.kinds[kind]
+    state.announce(S.enhance.kinds[kind])
     try {
         return await work({ signal, onUpload: uploadReporter(change), onStep: stepReporter(change) })
     } catch (error) {
@@ -80,7 +80,7 @@ function stepReporter(change) {
         const share = step / totalSteps
         if (share - announced >= ANNOUNCE_EVERY) {
             announced = share
-            state.announcement.value = S.enhance.progress(share)
+            state.announce(S.enhance.progress(share))
         }
     }
 }

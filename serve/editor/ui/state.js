@@ -68,6 +68,11 @@ export const notice = signal(null)
 /** What a screen reader is to say now. */
 export const announcement = signal("")
 
+/** Have a screen reader say something, also when that is what it has just said. @param {string} text */
+export function announce(text) {
+    announcement.value = announcement.value === text ? `${text}\u00a0` : text
+}
+
 /** @type {import("../vendor/signals_core.js").Signal<null|"help"|"download"|"key"|"new">} */
 export const dialog = signal(null)
 

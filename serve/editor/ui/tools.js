@@ -59,7 +59,7 @@ export function undo() {
     const doc = state.currentDocument.value
     if (state.candidates.value) discard()
     else if (!state.job.value && doc?.canUndo) {
-        state.announcement.value = S.header.undone(stepName(doc.undoLabel))
+        state.announce(S.header.undone(stepName(doc.undoLabel)))
         doc.undo()
     }
 }
@@ -67,7 +67,7 @@ export function undo() {
 export function redo() {
     const doc = state.currentDocument.value
     if (state.locked.value || !doc?.canRedo) return
-    state.announcement.value = S.header.redone(stepName(doc.redoLabel))
+    state.announce(S.header.redone(stepName(doc.redoLabel)))
     doc.redo()
 }
 

@@ -4,7 +4,7 @@ import { EditorError } from "../engine/document.js"
 import { Problem } from "../api/problem.js"
 import { RecipeError } from "../api/recipe.js"
 import { S } from "../strings.js"
-import { announcement, dialog, notice, trouble } from "./state.js"
+import { announce, dialog, notice, trouble } from "./state.js"
 
 /** What to do once a key has been given. @type {(() => void)|null} */
 let afterKey = null
@@ -25,7 +25,7 @@ export function showTrouble(error, retry = null) {
     const words = inWords(error)
     const waitS = error instanceof Problem ? (error.retryAfterS ?? 0) : 0
     trouble.value = { ...words, retry, retryAtMs: Date.now() + waitS * 1000 }
-    announcement.value = [words.title, words.text, words.remedy].filter(Boolean).join(". ")
+    announce([words.title, words.text, words.remedy].filter(Boolean).join(". "))
 }
 
 /** Go on with what the missing key interrupted. */
@@ -45,7 +45,7 @@ let lastNotice = 0
 export function showNotice(text, action = null) {
     const id = ++lastNotice
     notice.value = { id, text, action }
-    announcement.value = text
+    announce(text)
     setTimeout(() => {
         if (notice.value?.id === id) notice.value = null
     }, 6000)

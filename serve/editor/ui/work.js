@@ -79,7 +79,7 @@ async function openAsDocument(file, name) {
     doc.overlay = true // until something is chosen
     useAsDocument(doc)
     save()
-    state.announcement.value = S.opened(photo.name)
+    state.announce(S.opened(photo.name))
     return doc
 }
 

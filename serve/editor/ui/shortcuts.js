@@ -72,6 +72,7 @@ export function followKeyboard() {
 /** @param {KeyboardEvent} event */
 function onKeyDown(event) {
     if (dialog.value || event.defaultPrevented || event.altKey || event.isComposing) return
+    if (event.key === "Escape" && document.querySelector("[popover]:popover-open")) return // the browser closes it
     const hasCtrl = event.ctrlKey || event.metaKey
     const inField = isField(event.target)
     if (!hasCtrl && event.key !== "Escape" && (inField || !singleKeys.value)) return
@@ -119,7 +120,6 @@ function endHolding() {
 /** Stop what is under way, innermost first. */
 function cancel() {
     const doc = currentDocument.value
-    if (document.querySelector("[popover]:popover-open")) return // the browser closes it
     if (doc?.painting) doc.cancelStroke()
     else if (job.value) job.value.cancel()
     else if (doc && doc.compare !== null) doc.compare = null

@@ -86,19 +86,43 @@ def distances(start: tuple[float, float], end: tuple[float, float]) -> np.ndarra
 # Opening.
 
 
-def test_photo_is_upright_and_its_bytes_are_kept(engine: EnginePage, photo: Pixels) -> None:
+def turned(photo: Pixels, orientation: int, file_type: str) -> bytes:
+    """Return a file that is upright once its orientation is heeded."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright
+    exif[0x0112] = orientation
+    upright = Image.fromarray(photo)
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
     buffer = io.BytesIO()
-    Image.fromarray(np.rot90(photo, 1).copy()).save(buffer, "JPEG", quality=95, exif=exif)
-    engine.open(buffer.getvalue(), name='<b onmouseover="x">.gif')
+    options = {"lossless": True} if file_type == "WEBP" else {}
+    upright.transpose(turns[orientation]).save(buffer, file_type, exif=exif, **options)
+    return buffer.getvalue()
+
+
+def test_photo_is_upright_and_its_bytes_are_kept(engine: EnginePage, photo: Pixels) -> None:
+    square = photo[:HEIGHT, :HEIGHT]  # its size does not give away how it was turned
+    kinds = [("JPEG", 6), ("PNG", 6), *(("WEBP", number) for number in range(2, 9))]
+    for file_type, orientation in kinds:
+        file = turned(square, orientation, file_type)
+        engine.open(file, name='<b onmouseover="x">.gif')
+        name, found = engine.get("[doc.name, doc.upload.type]")
+        assert (name, found) == ('<b onmouseover="x">.gif', f"image/{file_type.lower()}")
+        assert engine.exported()["photo"] == file
+        engine.run("doc.view.actual()")
+        seen = engine.shown()
+        for at in ((125, 75), (425, 75), (125, 425)):
+            x, y = (round(place) for place in engine.place(*at))
+            difference = seen[y, x, :3].astype(int) - square[at[1], at[0]]
+            assert np.abs(difference).max() < 12, (file_type, orientation)
+    engine.open(turned(photo, 6, "WEBP"))
     assert engine.get("[doc.width, doc.height]") == [WIDTH, HEIGHT]
-    assert engine.get("[doc.name, doc.upload.type]") == ['<b onmouseover="x">.gif', "image/jpeg"]
-    assert engine.exported()["photo"] == buffer.getvalue()
-    engine.run("doc.view.actual()")
-    x, y = (round(at) for at in engine.place(125, 75))
-    seen = engine.shown()[y, x, :3].astype(int)
-    assert np.abs(seen - photo[75, 125]).max() < 12
 
 
 def _png_header(width: int, height: int) -> bytes:

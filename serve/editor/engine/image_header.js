@@ -66,3 +66,40 @@ function webpSize(view, chunk) {
     if (chunk === "VP8X") return { width: uint24(24) + 1, height: uint24(27) + 1 }
     throw new EditorError("broken-image")
 }
+
+const ORIENTATION = 0x0112
+
+/**
+ * How a WebP file's EXIF says that it is to be turned: browsers turn JPEG and PNG, but not this.
+ *
+ * @param {Uint8Array} bytes  the file
+ * @returns {number}  1 (as it is) to 8, as EXIF numbers them; 1 where nothing is said, or nothing that makes sense
+ */
+export function webpOrientation(bytes) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    try {
+        for (let at = 12; at < bytes.length; ) {
+            const size = view.getUint32(at + 4, true)
+            if (ascii(bytes, at, 4) === "EXIF") return tiffOrientation(bytes.subarray(at + 8, at + 8 + size))
+            at += 8 + size + (size % 2) // chunks start at even places
+        }
+    } catch (error) {
+        if (!(error instanceof RangeError)) throw error // it ends too early, and says nothing
+    }
+    return 1
+}
+
+/** Of the first directory; TIFF 6.0, section 2. */
+function tiffOrientation(exif) {
+    const start = ascii(exif, 0, 4) === "Exif" ? 6 : 0 // as in JPEG; some writers keep it
+    const view = new DataView(exif.buffer, exif.byteOffset + start, exif.byteLength - start)
+    const isLittle = view.getUint8(0) === 0x49
+    const directory = view.getUint32(4, isLittle)
+    for (let entry = 0; entry < view.getUint16(directory, isLittle); entry++) {
+        const at = directory + 2 + 12 * entry
+        if (view.getUint16(at, isLittle) !== ORIENTATION) continue
+        const value = view.getUint16(at + 8, isLittle)
+        return value >= 1 && value <= 8 ? value : 1
+    }
+    return 1
+}

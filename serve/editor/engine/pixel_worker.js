@@ -3,12 +3,41 @@
 import { packed } from "./packing.js"
 import { decodePng, encodePng } from "./png.js"
 import { Grid, TILE } from "./grid.js"
+import { webpOrientation } from "./image_header.js"
 import { layRecoloredUnder } from "./recoloring.js"
 
 /** A level smaller than this is not worth having. */
 const SMALLEST_LEVEL = 256
 
-const decodeUpright = (blob) => createImageBitmap(blob, { imageOrientation: "from-image" })
+async function decodeUpright(blob) {
+    const isWebp = blob.type === "image/webp"
+    const orientation = isWebp ? webpOrientation(new Uint8Array(await blob.arrayBuffer())) : 1
+    if (orientation === 1) return createImageBitmap(blob, { imageOrientation: "from-image" })
+    return turned(await createImageBitmap(blob, { imageOrientation: "none" }), orientation)
+}
+
+/** Canvas transforms by EXIF's orientation, for an image of w x h as it is stored. */
+const TURNS = {
+    2: (w) => [-1, 0, 0, 1, w, 0],
+    3: (w, h) => [-1, 0, 0, -1, w, h],
+    4: (w, h) => [1, 0, 0, -1, 0, h],
+    5: () => [0, 1, 1, 0, 0, 0],
+    6: (w, h) => [0, 1, -1, 0, h, 0],
+    7: (w, h) => [0, -1, -1, 0, h, w],
+    8: (w) => [0, -1, 1, 0, 0, w],
+}
+
+/** The bitmap is closed. */
+function turned(bitmap, orientation) {
+    const { width, height } = bitmap
+    const isLying = orientation >= 5
+    const canvas = new OffscreenCanvas(isLying ? height : width, isLying ? width : height)
+    const context = canvas.getContext("2d")
+    context.setTransform(...TURNS[orientation](width, height))
+    context.drawImage(bitmap, 0, 0)
+    bitmap.close()
+    return canvas.transferToImageBitmap()
+}
 
 async function decodeLevels({ blob }) {
     const levels = [await decodeUpright(blob)]

@@ -1,7 +1,7 @@
 import { S, formatSize } from "../strings.js"
 import { Button } from "./controls.js"
 import { Dialog } from "./dialog.js"
-import { currentImage, saveEnlarged, saveExact, saveJpeg, saveReceipt, saveRecipe } from "./files.js"
+import { currentImage, nameOf, saveEnlarged, saveExact, saveJpeg, saveReceipt, saveRecipe } from "./files.js"
 import { html } from "./html.js"
 import { candidates, dialog, info, job, useDocument } from "./state.js"
 
@@ -53,7 +53,7 @@ function Receipts({ receipts }) {
             ${receipts.map((receipt, index) => {
                 const ending = receipts.length > 1 ? `receipt-${index + 1}.json` : "receipt.json"
                 return html`<${Button} key=${index} icon="receipt" label=${S.downloads.receipt(index + 1, receipts.length)}
-                    onClick=${() => saveReceipt(receipt, ending)} />`
+                    onClick=${() => saveReceipt(receipt, nameOf(ending))} />`
             })}
         </div>
     </section>`

@@ -16,21 +16,31 @@ export function currentImage() {
 /** Save the current image's own bytes: never encoded anew. */
 export function saveExact() {
     const { blob, type } = currentImage()
-    saveAs(blob, `edited.${ENDINGS[type] ?? "png"}`)
+    saveAs(blob, nameOf(`edited.${ENDINGS[type] ?? "png"}`))
 }
 
 /** Save a JPEG of the current edit, made anew by the server, with its receipt where there is one. */
 export async function saveJpeg() {
     const { request } = currentImage().metadata.editor
-    const made = await makeJpeg(request, saveJpeg)
-    if (!made) return
-    saveAs(made.blob, "edited.jpg")
-    if (made.receipt) saveReceipt(made.receipt, "edited.jpg.receipt.json")
+    const name = nameOf("edited.jpg")
+    // Another try is of the same edit, whatever has been done since.
+    const save = async () => {
+        const made = await makeJpeg(request, save)
+        if (!made) return
+        saveAs(made.blob, name)
+        if (made.receipt) saveReceipt(made.receipt, `${name}.receipt.json`)
+    }
+    await save()
 }
 
 export async function saveEnlarged() {
-    const blob = await enlarge(currentImage().blob, saveEnlarged)
-    if (blob) saveAs(blob, "enlarged.png")
+    const image = currentImage().blob
+    const name = nameOf("enlarged.png")
+    const save = async () => {
+        const blob = await enlarge(image, save)
+        if (blob) saveAs(blob, name)
+    }
+    await save()
 }
 
 /** @param {object} receipt @param {string} name */
@@ -40,12 +50,11 @@ export function saveReceipt(receipt, name) {
 
 export async function saveRecipe() {
     const { request } = currentImage().metadata.editor
-    saveAs(await writeRecipe(request, stem()), "recipe.json")
+    saveAs(await writeRecipe(request, stem()), nameOf("recipe.json"))
 }
 
-/** @param {Blob} blob @param {string} ending */
-function saveAs(blob, ending) {
-    const name = `${stem()}-${ending}`
+/** @param {Blob} blob @param {string} name */
+function saveAs(blob, name) {
     const url = URL.createObjectURL(blob)
     const link = document.createElement("a")
     link.href = url
@@ -53,6 +62,11 @@ function saveAs(blob, ending) {
     link.click()
     setTimeout(() => URL.revokeObjectURL(url), 60000) // the browser may still be reading it
     showNotice(S.downloads.saved(name))
+}
+
+/** Name a file after the upload. @param {string} ending */
+export function nameOf(ending) {
+    return `${stem()}-${ending}`
 }
 
 /** The upload's name without its ending, as a name that every system takes. */

@@ -2,13 +2,14 @@
 
 import { edit, upscale } from "../api/gateway.js"
 import { MAX, randomSeed } from "../api/fields.js"
+import { Problem } from "../api/problem.js"
 import { S } from "../strings.js"
 import { settleFill } from "./fill.js"
 import { checkSize, runJob } from "./job.js"
 import { previewComposer } from "./preview.js"
 import * as state from "./state.js"
 import { suggestedStrength } from "./suggested_strength.js"
-import { thumbnailUrl } from "./thumbnails.js"
+import { revokeThumbnails, thumbnailUrl } from "./thumbnails.js"
 import { showNotice, showTrouble } from "./troubles.js"
 import { dropCandidates, saveSoon } from "./work.js"
 
@@ -36,7 +37,11 @@ export async function enhance() {
             },
         })
         const choice = await withThumbnails(candidatesOf(request, result))
-        if (!job.signal.aborted) offer(choice)
+        if (job.signal.aborted) {
+            revokeThumbnails(choice.items)
+            throw new Problem("canceled")
+        }
+        offer(choice)
     })
     if (state.currentDocument.value === doc && !state.candidates.value) doc.clearPreview()
 }
@@ -149,7 +154,7 @@ function candidatesOf(request, { images, metadata, receipts }) {
 /** @param {import("./state.js").Candidates} choice */
 function offer(choice) {
     state.candidates.value = choice
-    state.announcement.value = S.enhance.done(choice.items.length)
+    state.announce(S.enhance.done(choice.items.length))
     saveSoon()
     showCandidate(0)
 }

@@ -22,6 +22,11 @@ export async function thumbnailUrl(blob, crop) {
     return URL.createObjectURL(await canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 }))
 }
 
+/** Let go of the pictures of results. @param {{url: string}[]} items */
+export function revokeThumbnails(items) {
+    for (const { url } of items) if (url) URL.revokeObjectURL(url)
+}
+
 function clamp(value, most) {
     return Math.min(most, Math.max(0, value))
 }

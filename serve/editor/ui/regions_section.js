@@ -44,7 +44,7 @@ function Legend() {
                 <button type="button" class="region" aria-pressed=${String(isSelected)} disabled=${isBusy}
                     style=${{ "--color": colors[names.indexOf(name)] }}
                     onClick=${() => toggleRegion(name)}
-                    onPointerEnter=${() => (doc.hoveredRegion = name)}
+                    onPointerMove=${() => (doc.hoveredRegion = name)}
                     onPointerLeave=${() => (doc.hoveredRegion = null)}
                     onFocus=${() => (doc.hoveredRegion = name)}
                     onBlur=${() => (doc.hoveredRegion = null)}>

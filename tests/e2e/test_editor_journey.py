@@ -102,7 +102,7 @@ def test_from_a_photo_to_its_download(
     assert 0.02 < mask.mean() < 0.6
     assert np.array_equal(result[~mask], upload[~mask])
     assert not np.array_equal(result[mask], upload[mask])
-    jpeg = editor.download("Download: JPEG, like your upload")
+    jpeg = download_jpeg_at_second_try(editor)
     assert jpeg.startswith(b"\xff\xd8")
     assert np.abs(pixels_of(jpeg).astype(int) - result).mean() < 4
     (tmp_path / "edited.png").write_bytes(edited)
@@ -111,6 +111,20 @@ def test_from_a_photo_to_its_download(
     info = httpx.get(f"{editor_gateway.url}/v1/info", headers=headers).json()
     files = [str(photo), str(tmp_path / "edited.png"), str(tmp_path / "receipt.json")]
     assert npe(["verify", *files, "--public-key", info["receipt_keys"][0]["public_key"]]) == 0
+
+
+def download_jpeg_at_second_try(editor: EditorPage) -> bytes:
+    """Undo the edit before trying again: the file is of the edit that was asked for."""
+    editor.page.route("**/v1/edit", lambda route: route.abort())
+    editor.button("Download").click()
+    editor.button("Download: JPEG, like your upload").click()
+    expect(editor.page.get_by_role("alert")).to_contain_text("cannot be reached")
+    editor.page.unroute("**/v1/edit")
+    editor.button("Undo: edit").click()
+    with editor.page.expect_download() as started:
+        editor.button("Try again").click()
+    editor.button("Redo: edit").click()
+    return started.value.path().read_bytes()
 
 
 def test_ten_edits_in_a_row_leave_the_rest_of_the_photo_alone(
@@ -142,6 +156,11 @@ def test_cancel_stops_the_work_and_leaves_the_paint(
     editor.choose_file(photo)
     editor.until_regions_are_known()
     editor.region("Hair").click()
+    editor.button(re.compile("^Color #")).click()
+    picker = editor.page.get_by_role("dialog", name="Color")
+    expect(picker).to_be_visible()
+    editor.page.keyboard.press("Escape")
+    expect(picker).to_be_hidden()
     for name, value in (("Timestep", 500), ("Steps", 300), ("Resamples", 3)):  # 900 network calls
         editor.set_number(name, value)
     canceled_before = canceled(editor_gateway)
@@ -156,6 +175,38 @@ def test_cancel_stops_the_work_and_leaves_the_paint(
     assert canceled(editor_gateway) > canceled_before
     editor.button("Reset to automatic").click()
     editor.enhance()
+
+
+def test_a_cancel_as_the_result_arrives_is_one(editor: EditorPage, photo: Path) -> None:
+    editor.choose_file(photo)
+    editor.until_regions_are_known()
+    editor.region("Hair").click()
+    editor.button("More variations").click()
+    # Thumbnails are made when all of the answer is there.
+    editor.page.evaluate(
+        """() => {
+            window.urls = new Set()
+            const { createObjectURL, revokeObjectURL } = URL
+            URL.createObjectURL = (blob) => {
+                const url = createObjectURL.call(URL, blob)
+                urls.add(url)
+                return url
+            }
+            URL.revokeObjectURL = (url) => {
+                urls.delete(url)
+                revokeObjectURL.call(URL, url)
+            }
+            const encode = OffscreenCanvas.prototype.convertToBlob
+            OffscreenCanvas.prototype.convertToBlob = function (options) {
+                if (options.type === "image/jpeg") document.querySelector(".job-card button").click()
+                return encode.call(this, options)
+            }
+        }"""
+    )
+    editor.button("Enhance").click()
+    expect(editor.page.get_by_text("Your work is as it was").first).to_be_visible()
+    expect(editor.button("Enhance")).to_be_visible()
+    assert editor.page.evaluate("urls.size") == 0
 
 
 def is_idle(gateway: KeyedGateway) -> bool:

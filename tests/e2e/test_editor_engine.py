@@ -299,6 +299,28 @@ def test_regions_are_named_selected_added_and_sent(opened: EnginePage) -> None:
     assert opened.get("[doc.selectedRegions, doc.maskEmpty, doc.maskColor]") == [[], True, None]
 
 
+def test_regions_of_another_base_are_sent_as_the_mask_that_is_shown(
+    opened: EnginePage, photo: Pixels
+) -> None:
+    with_labels(opened)
+    opened.server.files["result"] = _result(photo, 50)
+    opened.run('doc.selectRegions(["skin"]); doc.tool = "region"')
+    assert opened.exported()["regions"] == ["skin"]
+    opened.run('await doc.acceptResult(await read("result"), {exact: true})')
+    opened.page.mouse.click(*opened.place(220, 120))
+    edit = opened.exported()
+    assert edit["photo"] == _result(photo, 50)
+    assert edit["regions"] == []
+    assert ((pixels_of(edit["mask"]) == 255) == (label_map() == 1)).all()
+    opened.run("await doc.save()")
+    opened.load()
+    opened.run("show(await engine.EditorDocument.restore())")
+    assert opened.get("[doc.labels.image === doc.upload, doc.base === doc.upload]") == [True, False]
+    with_labels(opened)  # as they are found in the result
+    opened.run('doc.selectRegions(["skin"])')
+    assert opened.exported()["regions"] == ["skin"]
+
+
 def test_strokes_lie_on_what_the_color_of_the_mask_makes_of_the_photo(
     engine: EnginePage,
 ) -> None:

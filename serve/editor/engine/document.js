@@ -295,18 +295,25 @@ export class EditorDocument extends EventTarget {
     // --- Regions ----------------------------------------------------------------------------------------------
 
     /**
+     * The regions of `base`. They stay when the base changes; a mask of them is then sent as a mask, for the server
+     * finds others in the new base.
+     *
      * @param {{width: number, height: number, ids: Uint8Array, names: string[], colors?: string[]}|null} labels
      *   ids of the photo's size; names[id]; "background" is a region like the others; colors[id] "#rrggbb"
      * @throws {EditorError} "wrong-size"
      */
     setLabels(labels) {
-        this.#state.labels = labels && new Labels(labels, this.#state.grid)
+        this.#state.labels = labels && new Labels(labels, this.#state.grid, this.base)
         this.#state.hovered = null
         this.#stage?.labelsChanged()
         this.#changed()
     }
 
-    /** What was set, with colors. @type {{width: number, height: number, ids: Uint8Array, names: string[], colors: string[]}|null} */
+    /**
+     * What was set, with colors, and the base that it is of.
+     *
+     * @type {{width: number, height: number, ids: Uint8Array, names: string[], colors: string[], image: import("./images.js").DocumentImage}|null}
+     */
     get labels() {
         return this.#state.labels
     }
@@ -452,9 +459,12 @@ export class EditorDocument extends EventTarget {
      * @throws {EditorError} "broken-image", "wrong-size"
      */
     async importEdit(edit) {
-        const layers = await works.importLayers(edit, this.#state.grid, this.#state.labels)
+        const layers = await works.importLayers(edit, this.#state.grid)
         this.#beginStroke()
-        this.#step({ ...this.#work, ...layers }, "import")
+        const work = { ...this.#work, ...layers }
+        const { labels } = this.#state
+        const isOfRegions = labels && !edit.mask && edit.regions.length > 0
+        this.#step(isOfRegions ? works.withRegions(work, labels, edit.regions) : work, "import")
     }
 
     /**
@@ -557,7 +567,8 @@ export class EditorDocument extends EventTarget {
             const { steps, position } = history
             const settings = Object.fromEntries(SETTINGS.map((key) => [key, this.#state[key]]))
             const photo = { name, width, height }
-            return { photo, upload, steps, position, labels: labels?.plain ?? null, settings, extra: this.extra }
+            const [plain, labelsImage] = labels ? [labels.plain, labels.image] : [null, null]
+            return { photo, upload, steps, position, labels: plain, labelsImage, settings, extra: this.extra }
         })
     }
 
@@ -572,7 +583,7 @@ export class EditorDocument extends EventTarget {
         doc.extra = stored.extra
         doc.#state.history = new History(stored.steps, stored.position)
         for (const key of SETTINGS) doc.#state[key] = stored.settings[key]
-        if (stored.labels) doc.#state.labels = new Labels(stored.labels, doc.#state.grid)
+        if (stored.labels) doc.#state.labels = new Labels(stored.labels, doc.#state.grid, stored.labelsImage)
         return doc
     }
 

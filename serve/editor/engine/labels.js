@@ -19,9 +19,10 @@ export class Labels {
     /**
      * @param {{width: number, height: number, ids: Uint8Array, names: string[], colors?: string[]}} labels
      * @param {import("./grid.js").Grid} grid
+     * @param {import("./images.js").DocumentImage} image   that they are of: a server finds others in another
      * @throws {EditorError} "wrong-size"
      */
-    constructor(labels, grid) {
+    constructor(labels, grid, image) {
         const { width, height, ids, names, colors = [] } = labels
         if (width !== grid.width || height !== grid.height || ids.length !== width * height) {
             throw new EditorError("wrong-size", { width, height, expected: { width: grid.width, height: grid.height } })
@@ -30,6 +31,7 @@ export class Labels {
         this.height = height
         this.ids = ids
         this.grid = grid
+        this.image = image
         this.names = [...names]
         this.colors = this.names.map((_, id) => colors[id] ?? COLORS[id % COLORS.length])
         if (names.every((_, id) => colors[id])) this.#plain = labels

@@ -32,6 +32,7 @@ function problem(error) {
  * @property {import("./history.js").Step[]} steps
  * @property {number} position
  * @property {object|null} labels   as setLabels takes them
+ * @property {import("./images.js").DocumentImage|null} labelsImage   that they are of
  * @property {object} settings      tool, brush, layers, ...
  * @property {unknown} extra        the interface's own
  */
@@ -61,7 +62,7 @@ export class DocumentStorage {
         return saving
     }
 
-    async #save({ photo, upload, steps, position, labels, settings, extra }) {
+    async #save({ photo, upload, steps, position, labels, labelsImage, settings, extra }) {
         const needed = new Map()
         const keyOf = (object) => {
             if (!object) return null
@@ -77,6 +78,7 @@ export class DocumentStorage {
             steps: steps.map((step) => writeStep(step, keyOf)),
             position,
             labels: keyOf(labels),
+            labelsImage: keyOf(labelsImage),
             settings,
             extra,
         }
@@ -116,6 +118,7 @@ export class DocumentStorage {
                 ...record,
                 upload: find(record.upload),
                 labels: find(record.labels),
+                labelsImage: find(record.labelsImage),
                 steps: record.steps.map((step) => readStep(step, find)),
             }
         } catch (error) {
@@ -148,8 +151,8 @@ function readStep({ label, work }, find) {
     return { label, work: { ...work, ...Object.fromEntries(layers), base: find(work.base), result: find(work.result) } }
 }
 
-function keysIn({ upload, labels, steps }) {
-    const found = [upload, labels]
+function keysIn({ upload, labels, labelsImage, steps }) {
+    const found = [upload, labels, labelsImage]
     for (const { work } of steps) found.push(work.base, work.result, ...LAYERS.flatMap((layer) => work[layer]))
     return found.filter((key) => key !== null)
 }

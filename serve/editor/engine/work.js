@@ -30,7 +30,7 @@ export const withoutPaint = (work, grid) => ({ ...work, ...noPaint(grid) })
 export function withRegions(work, labels, names) {
     const regions = labels.names.filter((name) => names.includes(name))
     const mask = labels.changeMask(labels.grid.empty(), regions)
-    return { ...work, mask, regions, maskIsRegions: regions.length > 0 }
+    return { ...work, mask, regions, maskIsRegions: regions.length > 0 && labels.image === work.base }
 }
 
 /** A region joins the mask, or leaves it. @param {Work} work @param {import("./labels.js").Labels} labels @param {string} name @returns {Work} */
@@ -38,7 +38,8 @@ export function withRegionToggled(work, labels, name) {
     const isOut = work.regions.includes(name)
     const regions = isOut ? work.regions.filter((other) => other !== name) : [...work.regions, name]
     const mask = labels.changeMask(work.mask, isOut ? [] : [name], isOut ? [name] : [])
-    const maskIsRegions = (work.maskIsRegions || isEmpty(work.mask)) && regions.length > 0
+    const wereRegions = work.maskIsRegions || isEmpty(work.mask)
+    const maskIsRegions = wereRegions && regions.length > 0 && labels.image === work.base
     return { ...work, mask, regions, maskIsRegions }
 }
 
@@ -97,20 +98,19 @@ export async function exportLayers(work, grid) {
 const squares = (tiles) => tiles.flatMap((tile, index) => (tile ? [[index, tile.data]] : []))
 
 /**
- * The layers of an edit as `exportLayers` gave it away.
+ * The layers of an edit as `exportLayers` gave it away, without its regions.
  *
- * @param {{mask: Blob|null, regions: string[], strokes: Blob|null, color: string|null, strengthMap: Blob|null}} edit
+ * @param {{mask: Blob|null, strokes: Blob|null, color: string|null, strengthMap: Blob|null}} edit
  * @param {import("./grid.js").Grid} grid
- * @param {import("./labels.js").Labels|null} labels   without them regions are left out
  * @returns {Promise<Partial<Work>>}
  * @throws {EditorError} "broken-image", "wrong-size", "not-an-image", "unsupported-type"
  */
-export async function importLayers({ mask, regions, strokes, color, strengthMap }, grid, labels) {
+export async function importLayers({ mask, strokes, color, strengthMap }, grid) {
     const layers = { ...noPaint(grid), ...noMarks(grid), maskColor: color }
     if (strokes) layers.paint = await readLayer(strokes, "paint", grid)
     if (strengthMap) layers.restraint = await readLayer(strengthMap, "restraint", grid)
     if (mask) layers.mask = await readLayer(mask, "mask", grid)
-    return labels && !mask && regions.length ? withRegions(layers, labels, regions) : layers
+    return layers
 }
 
 async function readLayer(blob, layer, grid) {

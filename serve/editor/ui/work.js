@@ -16,7 +16,11 @@ let waiting = null
 let saveTimer = 0
 let hasToldOfStorage = false
 let hasToldOfTabs = false
-/** Segmentations by the image they are of. @type {WeakMap<Blob, object>} */
+/**
+ * Segmentations by the image they are of.
+ *
+ * @type {WeakMap<Blob, "loading"|"failed"|{labels: object, shares: Record<string, number>}>}
+ */
 const labelsOf = new WeakMap()
 let segmenting = new AbortController()
 
@@ -138,16 +142,27 @@ export function dropCandidates() {
 /** Show the regions of the image that the next edit starts from; find them where they are not known. */
 function applyLabels(doc) {
     const { blob } = doc.base
+    if (!labelsOf.has(blob)) return findLabels(doc, blob)
     const known = labelsOf.get(blob)
-    if (known === undefined) {
-        findLabels(doc, blob)
-    } else if (known === "failed") {
-        state.segmentation.value = "failed"
-    } else if (known !== "loading" && doc.labels?.ids !== known.labels.ids) {
-        doc.setLabels(known.labels)
-        state.regionShares.value = known.shares
-        state.segmentation.value = "ready"
+    if (typeof known === "string") {
+        state.segmentation.value = known
+        return undefined
     }
+    if (doc.labels?.image !== doc.base) doc.setLabels(known.labels)
+    state.regionShares.value = known.shares
+    state.segmentation.value = "ready"
+    return undefined
+}
+
+/** Regions that were saved with the work need not be found again. */
+function rememberLabels({ labels }) {
+    if (!labels) return
+    const { ids, names, colors, width, height, image } = labels
+    const counts = new Array(names.length).fill(0)
+    for (const id of ids) counts[id]++
+    // As the server says it: regions that are there.
+    const shares = Object.fromEntries(names.map((name, id) => [name, counts[id] / ids.length]))
+    labelsOf.set(image.blob, { labels: { width, height, ids, names, colors }, shares })
 }
 
 /** Ask for the regions once more. */
@@ -175,6 +190,7 @@ async function findLabels(doc, blob) {
         labelsOf.delete(blob)
         if (signal.aborted) return
         labelsOf.set(blob, "failed") // asked for again only when somebody says so
+        if (state.currentDocument.value !== doc || doc.base.blob !== blob) return
         state.segmentation.value = "failed"
         showTrouble(error, retryLabels)
     }
@@ -240,6 +256,7 @@ export async function restoreWork() {
     const { settings, fill, candidates = null } = doc.extra ?? {}
     if (settings) state.settings.value = { ...state.DEFAULT_SETTINGS, ...settings }
     if (fill) state.fill.value = fill
+    rememberLabels(doc)
     if (candidates) doc.tool = "region" // it was saved while the tool was put aside
     useAsDocument(doc)
     showNotice(S.restored, { label: S.startOver, run: startOver })

@@ -4,17 +4,21 @@ from typing import Any
 
 import pytest
 
+from tests.unit.k8s.access_rules import ACCESS_RULES
 from tests.unit.k8s.manifests import Manifest, name_of, needs_kubectl, render, render_with
 from tests.unit.k8s.metric_rules import (
+    METRIC_RULES,
     alerts_fire_by_what_they_say,
     expression_problems,
     external_metrics_are_adapted,
     samples,
 )
-from tests.unit.k8s.reference_rules import one_autoscaler_each
+from tests.unit.k8s.network_rules import NETWORK_RULES
+from tests.unit.k8s.pod_rules import POD_RULES
+from tests.unit.k8s.reference_rules import REFERENCE_RULES, one_autoscaler_each
 from tests.unit.k8s.release_rules import digests_are_given
 from tests.unit.k8s.rule_changes import CANARY_CHANGES, CHANGES, GONE, KSERVE_CHANGES, Rule
-from tests.unit.k8s.settings_rules import settings_fit
+from tests.unit.k8s.settings_rules import SETTINGS_RULES, settings_fit
 
 pytestmark = needs_kubectl
 
@@ -34,6 +38,12 @@ def test_a_rule_finds_a_change(
     assert rule(objects) == []
     _change(objects, name, path, value)
     assert rule(objects)
+
+
+def test_every_rule_is_shown_what_breaks_it() -> None:
+    rules = {*POD_RULES, *NETWORK_RULES, *REFERENCE_RULES, *SETTINGS_RULES, *ACCESS_RULES}
+    rules |= {*METRIC_RULES} - {alerts_fire_by_what_they_say, external_metrics_are_adapted}  # below
+    assert rules <= {rule for rule, *_ in [*CHANGES, *KSERVE_CHANGES, *CANARY_CHANGES]}
 
 
 @pytest.mark.parametrize(

@@ -511,6 +511,24 @@ def test_wheel_zooms_where_it_points_and_the_middle_button_pans(opened: EnginePa
     assert not opened.get("doc.canUndo")
 
 
+def test_tool_is_put_aside_while_a_key_is_held_or_the_document_is_locked(
+    opened: EnginePage,
+) -> None:
+    view = "doc.view.toCanvas(0, 0)"
+    opened.run('doc.tool = "brush"; doc.held = "pan"; doc.locked = true; doc.held = null')
+    assert opened.get("[doc.tool, doc.activeTool]") == ["brush", "pan"]
+    before = opened.get(view)
+    opened.drag((100, 100), (200, 100))
+    assert opened.get(view)[0] > before[0] + 50
+    assert not opened.get("doc.canUndo")
+    opened.run("await doc.save()")
+    opened.load()
+    opened.run("show(await engine.EditorDocument.restore()); await settled()")
+    assert opened.get("[doc.activeTool, doc.locked]") == ["brush", False]
+    opened.drag((100, 100), (200, 100))
+    assert opened.get("doc.undoLabel") == "brush"
+
+
 def test_two_fingers_zoom_and_one_paints(opened: EnginePage) -> None:
     devtools, before = opened.devtools(), opened.get("doc.view.scale")
 

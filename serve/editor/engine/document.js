@@ -60,7 +60,7 @@ import { Images } from "./images.js"
 import { Labels } from "./labels.js"
 import { openPhoto } from "./photo.js"
 import { decodeLabels, decodeLevels } from "./pixel_jobs.js"
-import { Stage } from "./stage.js"
+import { activeTool, Stage } from "./stage.js"
 import { DocumentStorage, forgetDocuments } from "./storage.js"
 import { isEmpty } from "./tiles.js"
 import { View } from "./view.js"
@@ -106,6 +106,8 @@ export class EditorDocument extends EventTarget {
                 failed: (error) => this.#tell("trouble", { error }),
             }),
             tool: "brush",
+            held: null,
+            locked: false,
             brush: { size: 40, hardness: 0.8, opacity: 1, color: "#8b3a1e", pressure: "none" },
             layers: Object.fromEntries(LAYERS.map((name) => [name, { visible: true, opacity: 1 }])),
             overlay: false,
@@ -199,8 +201,35 @@ export class EditorDocument extends EventTarget {
     }
 
     set tool(tool) {
+        this.#setTool({ tool })
+    }
+
+    /** What the pointer does now: the tool, unless another is held or the document is locked. @type {Tool} */
+    get activeTool() {
+        return activeTool(this.#state)
+    }
+
+    /** Another tool for as long as a key is held; null: none. @type {Tool|null} */
+    get held() {
+        return this.#state.held
+    }
+
+    set held(held) {
+        this.#setTool({ held })
+    }
+
+    /** While it is, the pointer only moves the view; methods do what they always do. */
+    get locked() {
+        return this.#state.locked
+    }
+
+    set locked(locked) {
+        this.#setTool({ locked })
+    }
+
+    #setTool(change) {
         this.cancelStroke()
-        this.#state.tool = tool
+        Object.assign(this.#state, change)
         if (this.#state.hovered) this.hoveredRegion = null
         this.#stage?.toolChanged()
         this.#changed()

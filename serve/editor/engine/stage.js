@@ -20,6 +20,8 @@ const LEAST_PRESSURE = 0.05
  * @property {import("./images.js").Images} images
  * @property {import("./view.js").View} view
  * @property {string} tool
+ * @property {string|null} held   another tool, as long as a key is held
+ * @property {boolean} locked     the view can be moved, and no more
  * @property {import("./document.js").Brush} brush
  * @property {Record<string, import("./document.js").Layer>} layers
  * @property {boolean} overlay
@@ -37,6 +39,9 @@ const LEAST_PRESSURE = 0.05
  * @property {(share: number) => void} compare
  * @property {(type: string, detail: object) => void} tell
  */
+
+/** What the pointer does. @param {StageState} state @returns {string} */
+export const activeTool = ({ tool, held, locked }) => (locked ? "pan" : (held ?? tool))
 
 export class Stage {
     /** @type {Stroke|null} */
@@ -98,7 +103,7 @@ export class Stage {
     }
 
     toolChanged() {
-        this.canvas.style.cursor = CURSORS[this.state.tool] ?? "none"
+        this.canvas.style.cursor = CURSORS[activeTool(this.state)] ?? "none"
         if (this.state.compare !== null) this.canvas.style.cursor = "ew-resize"
         this.redraw()
     }
@@ -128,7 +133,8 @@ export class Stage {
 
     /** The brush's outline follows the mouse or pen. */
     #ring() {
-        const { tool, compare, view, brush } = this.state
+        const { compare, view, brush } = this.state
+        const tool = activeTool(this.state)
         if (!this.#pointer || !STROKE_TOOLS.includes(tool) || compare !== null) return null
         const { x, y } = this.#pointer
         return { x: x * view.ratio, y: y * view.ratio, radius: (brush.size / 2) * view.scale }
@@ -221,7 +227,7 @@ export class Stage {
     }
 
     #mode() {
-        const { tool } = this.state
+        const tool = activeTool(this.state)
         return STROKE_TOOLS.includes(tool) ? "stroke" : tool
     }
 
@@ -232,7 +238,7 @@ export class Stage {
     #hover(x, y, pointerType) {
         this.#pointer = pointerType === "touch" ? null : { x, y }
         this.renderer.schedule()
-        const isNaming = this.state.tool === "region" || this.state.overlay
+        const isNaming = activeTool(this.state) === "region" || this.state.overlay
         if (this.state.labels && isNaming && !this.#stroke) this.events.hover(this.#regionAt(x, y), x, y)
     }
 

@@ -3,20 +3,13 @@
 import { effect, untracked } from "../vendor/signals_core.js"
 import { currentDocument, locked } from "./state.js"
 
-/** Put the tool aside as long as the document is locked. */
+/** Keep the document locked as long as the page is. */
 export function followLock() {
-    let kept = null
     effect(() => {
         const isLocked = locked.value
         const doc = currentDocument.value
         untracked(() => {
-            if (isLocked && doc && kept?.doc !== doc) {
-                kept = { doc, tool: doc.tool }
-                doc.tool = "pan"
-            } else if (!isLocked && kept) {
-                kept.doc.tool = kept.tool
-                kept = null
-            }
+            if (doc && doc.locked !== isLocked) doc.locked = isLocked
         })
     })
 }

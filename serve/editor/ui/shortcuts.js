@@ -96,9 +96,8 @@ function hold(event) {
     event.preventDefault()
     if (release) return true
     if (event.key === " ") {
-        const { tool } = doc
-        doc.tool = "pan"
-        release = () => (doc.tool = tool)
+        doc.held = "pan"
+        release = () => (doc.held = null)
     } else {
         const { compare } = doc
         doc.compare = 1

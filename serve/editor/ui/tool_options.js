@@ -17,7 +17,7 @@ const HAS_SHIFT = matchMedia("(hover: hover)").matches
 /** What the chosen tool can be set to, above the photo. */
 export function ToolOptions() {
     const doc = useDocument()
-    const { tool } = doc
+    const tool = doc.activeTool
     const isPainting = PAINTING.includes(tool)
     return html`<div class="tool-options" role="group" aria-label=${S.options.label} inert=${locked.value}>
         <span class="tool-name">${S.tools[tool]}</span>

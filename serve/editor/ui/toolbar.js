@@ -27,8 +27,8 @@ export function Toolbar() {
                 key=${tool} icon=${icon} side="right" keys=${key}
                 label=${S.tools[tool]}
                 tip=${locked.value ? lockedTip() : undefined}
-                pressed=${doc.tool === tool}
-                tabIndex=${doc.tool === tool ? 0 : -1}
+                pressed=${doc.activeTool === tool}
+                tabIndex=${doc.activeTool === tool ? 0 : -1}
                 aria-disabled=${String(locked.value)}
                 className=${gap ? "after-gap" : ""}
                 onClick=${() => chooseTool(tool)}

@@ -48,7 +48,7 @@ function Canvas({ doc }) {
 function HoverName() {
     const { region, x, y } = hovered.value ?? {}
     const doc = useDocument()
-    if (!region || doc.tool !== "region") return null
+    if (!region || doc.activeTool !== "region") return null
     return html`<span class="hover-name" style=${{ left: `${x}px`, top: `${y}px` }} aria-hidden="true">
         ${S.regions.names[region] ?? region}
     </span>`

@@ -257,7 +257,6 @@ export async function restoreWork() {
     if (settings) state.settings.value = { ...state.DEFAULT_SETTINGS, ...settings }
     if (fill) state.fill.value = fill
     rememberLabels(doc)
-    if (candidates) doc.tool = "region" // it was saved while the tool was put aside
     useAsDocument(doc)
     showNotice(S.restored, { label: S.startOver, run: startOver })
     return candidates

@@ -10,10 +10,13 @@ import * as state from "./state.js"
 import { showNotice, showTrouble } from "./troubles.js"
 
 const SAVE_DELAY_MS = 600
+const SAVE_AT_LATEST_MS = 5000
 
 /** A file that waits for the answer whether it may replace the work. @type {Blob|null} */
 let waiting = null
 let saveTimer = 0
+/** When the first change came that is not saved, or null. @type {number|null} */
+let unsavedSince = null
 let hasToldOfStorage = false
 let hasToldOfTabs = false
 /**
@@ -208,14 +211,17 @@ function labelsReady(doc) {
     })
 }
 
-/** Keep the work once the hand rests. */
+/** Keep the work once the hand rests, and now and then where it does not. */
 export function saveSoon() {
     clearTimeout(saveTimer)
     if (!state.currentDocument.value) return
-    saveTimer = setTimeout(save, SAVE_DELAY_MS)
+    unsavedSince ??= Date.now()
+    const leftMs = Math.max(0, unsavedSince + SAVE_AT_LATEST_MS - Date.now())
+    saveTimer = setTimeout(save, Math.min(SAVE_DELAY_MS, leftMs))
 }
 
 async function save() {
+    unsavedSince = null
     const doc = state.currentDocument.value
     if (!doc) return
     try {

@@ -130,6 +130,7 @@ export function useAsDocument(doc) {
     state.job.value?.cancel()
     dropCandidates()
     state.currentDocument.value = doc
+    hasToldOfStorage = hasToldOfTabs = false
     state.regionShares.value = {}
     old?.close()
     settleFill()
@@ -232,7 +233,7 @@ async function save() {
     } catch (error) {
         if (!(error instanceof EditorError)) throw error
         if (!hasToldOfStorage) showTrouble(error)
-        hasToldOfStorage = true // once is enough: it stays so
+        hasToldOfStorage = true // once for each photo: it stays so
     }
 }
 
@@ -256,7 +257,8 @@ export async function restoreWork() {
     try {
         doc = await EditorDocument.restore()
     } catch (error) {
-        console.error(error) // what cannot be read is as good as not there
+        // Where nothing can be stored nothing was. Else another try may help; what is stored stays until then.
+        if (error.code !== "storage-unavailable") showTrouble(error, () => location.reload())
     }
     if (!doc) return null
     const { settings, fill, candidates = null } = doc.extra ?? {}

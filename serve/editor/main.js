@@ -10,13 +10,13 @@ import { html } from "./ui/html.js"
 import { followLock } from "./ui/locking.js"
 import { followFiles } from "./ui/opening.js"
 import { followKeyboard } from "./ui/shortcuts.js"
-import { info } from "./ui/state.js"
+import { dialog, info, offeredKey } from "./ui/state.js"
 import { followTheme } from "./ui/theme.js"
 import { followChanges, loadInfo, restoreWork } from "./ui/work.js"
 
-takeKeyFromAddress()
+followAddress()
 addEventListener("hashchange", () => {
-    takeKeyFromAddress()
+    followAddress()
     if (!info.value) loadInfo()
 })
 document.title = S.name
@@ -29,3 +29,8 @@ followKeyboard()
 followLock()
 loadInfo()
 restoreWork().then(resumeChoice).then(followChanges)
+
+function followAddress() {
+    offeredKey.value = takeKeyFromAddress()
+    if (offeredKey.value !== null) dialog.value = "other-key"
+}

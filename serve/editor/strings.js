@@ -84,7 +84,6 @@ export const S = {
         regionTouch: "Tap a region to select it, add more in the list",
         eyedropper: "Click the photo to take its color",
         pan: "Drag to move, scroll or pinch to zoom",
-        clearPaint: "Clear paint",
     },
 
     color: {
@@ -282,6 +281,13 @@ export const S = {
         back: "Go back",
     },
 
+    forget: {
+        label: "Close and forget",
+        title: "Close this photo?",
+        text: "It leaves this browser, with everything that you did to it. Download first what you want to keep.",
+        about: "The photo and your work stay in this browser, also when the page is left, until you close the photo.",
+    },
+
     key: {
         title: "This server asks for a key",
         text: "Paste your API key. It stays in this tab and goes to this server only.",
@@ -292,13 +298,19 @@ export const S = {
         refused: "The server did not accept this key.",
     },
 
+    otherKey: {
+        title: "Use another key?",
+        text: "The address that was opened brings another API key than this tab has. What you do counts for the key in use.",
+        keep: "Keep the present key",
+        take: "Use the other key",
+    },
+
     help: {
         title: "Shortcuts and help",
         singleKeys: "Single-key shortcuts",
         groups: { tools: "Tools", view: "View", edit: "Edit" },
         gestures: "Touch and pen: one finger paints, two fingers move and zoom. A pen’s pressure can set size, opacity or strength.",
         docs: "Documentation of the server’s interface",
-    notice: "Message",
         shortcuts: {
             region: "Select regions", brush: "Brush", erase: "Erase to the original", mask: "Mark",
             unmask: "Unmark", eyedropper: "Pick a color", pan: "Move the view", space: "Move the view while held",
@@ -313,7 +325,6 @@ export const S = {
 
     restored: "Your work is as you left it",
     otherTab: "The editor is open in another tab, too: a reload brings back what was changed last, here or there",
-    startOver: "Start over",
     close: "Close",
     notice: "Message",
     dismiss: "Dismiss",
@@ -347,6 +358,7 @@ export const S = {
             "broken-image": () => ({ title: "The image is damaged", text: "It cannot be decoded to the end.", remedy: "Save it again with another program, or choose another." }),
             "wrong-size": () => ({ title: "The image has another size than the photo", text: "", remedy: "Try again; if it stays so, report it." }),
             "inexact-base": () => ({ title: "A JPEG result cannot be the new base", text: "JPEG changes pixels everywhere, also those you did not mark.", remedy: "Make the edit again and keep its exact result." }),
+            "engine-failed": () => ({ title: "The page cannot work on this photo", text: "Part of it did not load, or there is too little memory.", remedy: "Close other tabs and reload, or choose a smaller photo." }),
             "storage-full": () => ({ title: "This work is not kept over a reload", text: "The browser’s storage is full.", remedy: "Free some space, or download before you leave." }),
             "storage-unavailable": () => ({ title: "This work is not kept over a reload", text: "The browser allows no storage here, say in a private window.", remedy: "Download before you leave." }),
         },

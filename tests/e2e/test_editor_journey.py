@@ -27,6 +27,17 @@ PORTRAIT = generate_portrait(seed=5, index=2, resolution=320).photo
 ORIENTATION = 0x0112
 HOSTILE = "<img src=x onerror=executed('code')><script>executed('code')</script>"
 
+_NUM_STORED = """async () => {
+    const asDone = (request) => new Promise((done, failed) => {
+        request.onsuccess = () => done(request.result)
+        request.onerror = () => failed(request.error)
+    })
+    const database = await asDone(indexedDB.open("neural-photo-editor"))
+    const count = await asDone(database.transaction("editor").objectStore("editor").count())
+    database.close()
+    return count
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -198,7 +209,7 @@ def test_a_cancel_as_the_result_arrives_is_one(editor: EditorPage, photo: Path) 
             }
             const encode = OffscreenCanvas.prototype.convertToBlob
             OffscreenCanvas.prototype.convertToBlob = function (options) {
-                if (options.type === "image/jpeg") document.querySelector(".job-card button").click()
+                document.querySelector(".job-card button")?.click()
                 return encode.call(this, options)
             }
         }"""
@@ -258,11 +269,23 @@ def test_work_survives_a_reload_with_its_history(editor: EditorPage, photo: Path
     editor.page.reload()
     editor.until_regions_are_known()
     assert is_close(editor.picture(), kept)
+    editor.button("Dismiss").click()
     assert editor.download("Download: PNG, exact") == edited
     editor.button("Undo: edit").click()
     assert is_close(editor.picture(), painted)
     editor.button("Undo: brush stroke").click()
     assert editor.download("Download: JPEG, exact") == photo.read_bytes()
+
+    dialog = editor.page.get_by_role("dialog", name="Close this photo?")
+    editor.button("Close and forget").click()
+    dialog.get_by_role("button", name="Go back").click()
+    editor.button("Shortcuts and help").click()
+    editor.page.get_by_role("dialog").get_by_role("button", name="Close and forget").click()
+    dialog.get_by_role("button", name="Close and forget").click()
+    expect(editor.button("Open a photo")).to_be_visible()
+    editor.page.reload()
+    expect(editor.button("Open a photo")).to_be_visible()
+    assert editor.page.evaluate(_NUM_STORED) == 0
 
 
 def test_a_recipe_makes_the_chosen_variation_again(

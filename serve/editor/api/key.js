@@ -9,13 +9,17 @@ const STORED_AS = "npe-api-key"
 
 /**
  * Take the key out of an address such as `/editor/#key=npe_...`, so that neither history nor a shared
- * link holds it.
+ * link holds it. It does not take the place of another one by itself: anybody can send a link.
+ *
+ * @returns {string|null} a key that differs from the one in use
  */
 export function takeKeyFromAddress() {
     const key = new URLSearchParams(location.hash.slice(1)).get("key")
-    if (key === null) return
+    if (key === null) return null
     history.replaceState(null, "", location.pathname + location.search)
+    if (storedKey() && storedKey() !== key.trim()) return key
     storeKey(key)
+    return null
 }
 
 /** @returns {string} the key, or "" */

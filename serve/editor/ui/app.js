@@ -4,7 +4,7 @@ import { FileField, Header } from "./header.js"
 import { html } from "./html.js"
 import { Panel } from "./panel.js"
 import { Stage } from "./stage.js"
-import { announcement, notice, useDocument } from "./state.js"
+import { announcement, useDocument } from "./state.js"
 import { Toolbar } from "./toolbar.js"
 import { Welcome } from "./welcome.js"
 
@@ -18,16 +18,7 @@ export function App() {
         ${doc
             ? html`<div class="workspace"><nav class="tools" aria-label=${S.tools.label}><${Toolbar} /></nav><${Stage} /><${Panel} /></div>`
             : html`<${Welcome} />`}
-        <${Notice} />
         <${Dialogs} />
         <div class="unseen" aria-live="polite">${announcement.value}</div>
     `
-}
-
-function Notice() {
-    const { text, action } = notice.value ?? {}
-    return text && html`<div class="notice" role="region" aria-label=${S.notice}>
-        <span>${text}</span>
-        ${action && html`<button type="button" class="button link" onClick=${action.run}>${action.label}</button>`}
-    </div>`
 }

@@ -5,10 +5,10 @@ import { Button, Switch } from "./controls.js"
 import { Dialog } from "./dialog.js"
 import { DownloadDialog } from "./download_dialog.js"
 import { html } from "./html.js"
-import { dialog, info } from "./state.js"
+import { currentDocument, dialog, info, offeredKey } from "./state.js"
 import { SHORTCUTS, setSingleKeys, singleKeys } from "./shortcuts.js"
 import { continueAfterKey } from "./troubles.js"
-import { answerReplace, loadInfo } from "./work.js"
+import { answerReplace, closeAndForget, loadInfo } from "./work.js"
 
 /** The dialog that is open, if any. */
 export function Dialogs() {
@@ -17,6 +17,8 @@ export function Dialogs() {
         case "download": return html`<${DownloadDialog} />`
         case "key": return html`<${KeyDialog} />`
         case "new": return html`<${ReplaceDialog} />`
+        case "forget": return html`<${ForgetDialog} />`
+        case "other-key": return html`<${OtherKeyDialog} />`
         default: return null
     }
 }
@@ -39,6 +41,10 @@ function HelpDialog() {
             )}
         </div>
         <p class="hint">${S.help.gestures}</p>
+        ${currentDocument.value && html`<div class="help-forget">
+            <p class="hint">${S.forget.about}</p>
+            <${Button} icon="close" label=${S.forget.label} onClick=${() => (dialog.value = "forget")} />
+        </div>`}
         <div class="dialog-foot">
             <${Switch} label=${S.help.singleKeys} checked=${singleKeys.value} onChange=${setSingleKeys} />
             <a href="../docs" target="_blank" rel="noreferrer">${S.help.docs}</a>
@@ -83,6 +89,37 @@ function ReplaceDialog() {
         <div class="dialog-foot">
             <${Button} label=${S.confirm.back} onClick=${close} autofocus />
             <${Button} kind="danger" label=${S.confirm.replace} onClick=${() => answerReplace(true)} />
+        </div>
+    <//>`
+}
+
+function ForgetDialog() {
+    const close = () => (dialog.value = null)
+    return html`<${Dialog} title=${S.forget.title} className="small">
+        <p>${S.forget.text}</p>
+        <div class="dialog-foot">
+            <${Button} label=${S.confirm.back} onClick=${close} autofocus />
+            <${Button} kind="danger" label=${S.forget.label} onClick=${closeAndForget} />
+        </div>
+    <//>`
+}
+
+function OtherKeyDialog() {
+    const close = () => {
+        offeredKey.value = null
+        dialog.value = null
+    }
+    const take = () => {
+        storeKey(offeredKey.value)
+        close()
+        if (!info.value) loadInfo()
+        continueAfterKey()
+    }
+    return html`<${Dialog} title=${S.otherKey.title} className="small" onClose=${close}>
+        <p>${S.otherKey.text}</p>
+        <div class="dialog-foot">
+            <${Button} label=${S.otherKey.keep} onClick=${close} autofocus />
+            <${Button} label=${S.otherKey.take} onClick=${take} />
         </div>
     <//>`
 }

@@ -51,6 +51,8 @@ export function Header() {
                     title=${S.header.openTip} aria-label=${S.header.open} onClick=${askForFile} />
                 <${Button} icon="download" label=${S.header.download} className="slim"
                     aria-label=${S.header.download} onClick=${() => (dialog.value = "download")} />
+                <${IconButton} icon="close" label=${S.forget.label} className="not-on-phones"
+                    onClick=${() => (dialog.value = "forget")} />
             `}
             <div class="group">
                 <${IconButton} icon=${theme.value === "system" ? "system" : theme.value === "light" ? "sun" : "moon"}

@@ -2,6 +2,7 @@ import { useEffect, useRef } from "../vendor/preact_hooks.js"
 import { S } from "../strings.js"
 import { IconButton } from "./controls.js"
 import { html } from "./html.js"
+import { Notice } from "./notice.js"
 import { hovered, useDocument, view } from "./state.js"
 import { ToolOptions } from "./tool_options.js"
 import { toggleCompare, toggleOverlay } from "./tools.js"
@@ -20,7 +21,7 @@ export function Stage() {
             <${Canvas} doc=${doc} key=${doc} />
             <${HoverName} />
             ${doc.compare !== null && html`<${CompareLabels} />`}
-            <div class="stage-float"><${TroubleCard} /></div>
+            <div class="stage-float"><${Notice} /><${TroubleCard} /></div>
         </div>
         <${ViewBar} />
     </main>`

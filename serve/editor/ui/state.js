@@ -2,6 +2,7 @@
  * What the page shows, as signals. Components read them; actions (ui/actions.js and its neighbors) write.
  */
 
+import { LIMITS } from "../engine/document.js"
 import { computed, signal } from "../vendor/signals_core.js"
 
 /** @type {import("../vendor/signals_core.js").Signal<import("../engine/document.js").EditorDocument|null>} */
@@ -15,6 +16,9 @@ export function useDocument() {
     revision.value
     return currentDocument.value
 }
+
+/** A key from the address that differs from the one in use. @type {import("../vendor/signals_core.js").Signal<string|null>} */
+export const offeredKey = signal(null)
 
 /** What GET /v1/info says, or null as long as it is not known. */
 export const info = signal(null)
@@ -62,7 +66,7 @@ export const candidates = signal(null)
 /** What went wrong: {title, text, remedy, field, requestId, retryAtMs, retry}; see ui/troubles.js. */
 export const trouble = signal(null)
 
-/** A short message that goes away by itself: {text, id}. */
+/** A short message: {text, id, action}; see ui/notice.js. */
 export const notice = signal(null)
 
 /** What a screen reader is to say now. */
@@ -73,7 +77,7 @@ export function announce(text) {
     announcement.value = announcement.value === text ? `${text}\u00a0` : text
 }
 
-/** @type {import("../vendor/signals_core.js").Signal<null|"help"|"download"|"key"|"new">} */
+/** @type {import("../vendor/signals_core.js").Signal<null|"help"|"download"|"key"|"new"|"forget"|"other-key">} */
 export const dialog = signal(null)
 
 /** Which part of the panel a narrow window shows. */
@@ -100,6 +104,12 @@ export const settings = signal({ ...DEFAULT_SETTINGS })
 export function changeSettings(changes) {
     settings.value = { ...settings.value, ...changes }
 }
+
+/** What a photo may have, as `openPhoto` takes it: the server's word, once it is known. */
+export const photoLimits = computed(() => {
+    const { max_image_bytes: bytes = LIMITS.bytes, max_image_pixels: pixels = LIMITS.pixels } = info.value?.limits ?? {}
+    return { ...LIMITS, bytes, pixels }
+})
 
 /** The server's defaults: {strength, steps, sampler, ...}. */
 export const defaults = computed(() => info.value?.bundles?.[0]?.defaults ?? {})

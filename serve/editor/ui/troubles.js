@@ -4,7 +4,7 @@ import { EditorError } from "../engine/document.js"
 import { Problem } from "../api/problem.js"
 import { RecipeError } from "../api/recipe.js"
 import { S } from "../strings.js"
-import { announce, dialog, notice, trouble } from "./state.js"
+import { announce, dialog, notice, offeredKey, trouble } from "./state.js"
 
 /** What to do once a key has been given. @type {(() => void)|null} */
 let afterKey = null
@@ -19,7 +19,7 @@ export function showTrouble(error, retry = null) {
     if (error instanceof Problem && error.kind === "canceled") return
     if (error instanceof Problem && error.status === 401) {
         afterKey = retry
-        dialog.value = "key"
+        dialog.value = offeredKey.value === null ? "key" : "other-key"
         return
     }
     const words = inWords(error)
@@ -41,11 +41,17 @@ export function dismissTrouble() {
 
 let lastNotice = 0
 
-/** Show a short message for a few seconds; screen readers say it, too. @param {string} text */
+/**
+ * Show a short message for a few seconds, or, with something to do, until it is dismissed; screen readers say it, too.
+ *
+ * @param {string} text
+ * @param {{label: string, run: () => void}|null} [action]
+ */
 export function showNotice(text, action = null) {
     const id = ++lastNotice
     notice.value = { id, text, action }
     announce(text)
+    if (action) return
     setTimeout(() => {
         if (notice.value?.id === id) notice.value = null
     }, 6000)

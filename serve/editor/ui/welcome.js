@@ -1,9 +1,8 @@
-import { LIMITS } from "../engine/document.js"
 import { S } from "../strings.js"
 import { Button } from "./controls.js"
 import { askForFile } from "./header.js"
 import { html } from "./html.js"
-import { info } from "./state.js"
+import { photoLimits } from "./state.js"
 import { TroubleCard } from "./trouble_card.js"
 import { showTrouble } from "./troubles.js"
 import { openFile } from "./work.js"
@@ -12,7 +11,7 @@ const NUM_SAMPLES = 6
 
 /** The first screen: a photo of one's own, or a generated portrait. */
 export function Welcome() {
-    const { max_image_bytes: bytes = LIMITS.bytes, max_image_pixels: pixels = LIMITS.pixels } = info.value?.limits ?? {}
+    const { bytes, pixels } = photoLimits.value
     return html`<main class="welcome" id="stage" tabIndex="-1">
         <div class="welcome-inner">
             <h2>${S.welcome.title}</h2>

@@ -78,7 +78,7 @@ async function isJson(file) {
 /** @param {Blob} file @param {string} name */
 async function openAsDocument(file, name) {
     const named = file instanceof File ? file : new File([file], name, { type: file.type })
-    const photo = await openPhoto(named)
+    const photo = await openPhoto(named, state.photoLimits.value)
     const doc = new EditorDocument(photo)
     doc.tool = "region"
     // About as thick on the screen for every photo.
@@ -96,13 +96,14 @@ async function openRecipe(file) {
     const doc = await openAsDocument(request.photo, name)
     const { parameters, mask, regions, strokes, strengthMap } = request
     const { color, seed, ...rest } = parameters
-    // Regions have to be known before they can be selected.
-    if (regions.length && !(await labelsReady(doc))) throw new RecipeError("regions", "regions")
     state.fill.value = color === null && !strokes ? "redraw" : "recolor"
     if (color) doc.brush = { color }
     settleFill()
-    await doc.importEdit({ mask, regions, strokes, color, strengthMap })
     state.changeSettings({ ...rest, seed, seedLocked: true })
+    // Regions have to be known before they can be selected.
+    if (regions.length && !(await labelsReady(doc))) return
+    if (!regions.every((region) => doc.labels.names.includes(region))) throw new RecipeError("regions", "regions")
+    await doc.importEdit({ mask, regions, strokes, color, strengthMap })
     showNotice(S.recipeOpened)
 }
 
@@ -200,14 +201,19 @@ async function findLabels(doc, blob) {
     }
 }
 
-/** @param {EditorDocument} doc @returns {Promise<boolean>} whether the regions are known */
+/**
+ * Wait until the regions are known, also if it takes another try by somebody.
+ *
+ * @param {EditorDocument} doc
+ * @returns {Promise<boolean>} false: another photo took the place of this one
+ */
 function labelsReady(doc) {
     return new Promise((resolve) => {
         const stop = state.segmentation.subscribe((status) => {
-            const isDone = status === "ready" || status === "failed"
-            if (!isDone && state.currentDocument.peek() === doc) return
+            const isCurrent = state.currentDocument.peek() === doc
+            if (status !== "ready" && isCurrent) return
             queueMicrotask(() => stop())
-            resolve(status === "ready")
+            resolve(isCurrent)
         })
     })
 }
@@ -266,13 +272,15 @@ export async function restoreWork() {
     if (fill) state.fill.value = fill
     rememberLabels(doc)
     useAsDocument(doc)
-    showNotice(S.restored, { label: S.startOver, run: startOver })
+    showNotice(S.restored, { label: S.forget.label, run: () => (state.dialog.value = "forget") })
     return candidates
 }
 
 /** Back to the first screen; nothing is kept. */
-export async function startOver() {
+export async function closeAndForget() {
     const doc = state.currentDocument.value
+    state.dialog.value = null
+    state.trouble.value = null
     clearTimeout(saveTimer)
     segmenting.abort()
     state.job.value?.cancel()

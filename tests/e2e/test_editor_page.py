@@ -1,5 +1,6 @@
 """The editor's page as such: size, keys, text from outside, widths, colors, accessibility."""
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,8 +67,19 @@ def test_the_key_leaves_the_address_and_is_asked_for_where_it_is_missing(
         dialog.get_by_label("API key").fill(editor_gateway.key)
         dialog.get_by_role("button", name="Continue").click()
         expect(dialog).to_be_hidden()
+        other.page.goto(f"{other.page.url}#key=npe_of-somebody-else")
+        asked = other.page.get_by_role("dialog", name="Use another key?")
+        assert other.serious_findings() == []
+        asked.get_by_role("button", name="Keep the present key").click()
+        expect(asked).to_be_hidden()
+        assert "key" not in other.page.url
         other.choose_file(PNG)
         other.until_regions_are_known()
+        other.page.goto(f"{other.page.url}#key=npe_of-somebody-else")
+        asked.get_by_role("button", name="Use the other key").click()
+        other.button("All").click()
+        other.button("Enhance").click()
+        expect(dialog.get_by_text("did not accept")).to_be_visible()
 
 
 def test_a_generated_portrait_is_there_to_start_with(editor: EditorPage) -> None:
@@ -137,6 +149,25 @@ def test_recipes_that_are_none_are_refused(editor: EditorPage) -> None:
         expect(alert).to_be_hidden()
 
 
+def test_recipes_wait_for_regions_that_the_server_is_too_busy_to_find(editor: EditorPage) -> None:
+    problem = {"type": "about:blank", "title": "Busy", "status": 503, "detail": "later"}
+    editor.page.route(
+        "**/v1/segment",
+        lambda route: route.fulfill(
+            status=503, body=json.dumps(problem), content_type="application/problem+json"
+        ),
+    )
+    photo = base64.b64encode(PNG["buffer"]).decode()
+    recipe = {"photo": photo, "regions": ["hair"], "color": "#8a3ffc", "seed": 1}
+    content = json.dumps({"schema_version": 1, "name": "a", "request": recipe}).encode()
+    editor.choose_file({"name": "r.json", "mimeType": "application/json", "buffer": content})
+    alert = editor.page.get_by_role("alert")
+    expect(alert).to_contain_text("The server is busy")
+    editor.page.unroute("**/v1/segment")
+    alert.get_by_role("button", name="Try again").click()
+    expect(editor.region("Hair")).to_have_attribute("aria-pressed", "true")
+
+
 def test_events_are_read_from_pieces_of_any_size(editor: EditorPage) -> None:
     stream = "event: a\ndata: 1\n\n: still here\n\n\n\nevent: b\ndata: 2\ndata: 3\n\ndata: cut"
     read = editor.page.evaluate(
@@ -189,8 +220,9 @@ def test_uploads_show_how_far_they_are(editor: EditorPage) -> None:
 @pytest.mark.parametrize(
     ("size", "colors"),
     [
-        ((390, 844), "light"),
+        ((320, 568), "light"),
         ((390, 844), "dark"),
+        ((844, 390), "light"),
         (DESKTOP, "dark"),
         ((2560, 1440), "light"),
     ],
@@ -199,7 +231,7 @@ def test_every_width_in_both_colors_is_accessible(
     browser: Browser, editor_gateway: KeyedGateway, size: tuple[int, int], colors: Any
 ) -> None:
     name = f"{size[0]}-{colors}"
-    is_phone = size[0] < 500
+    is_phone = min(size) < 500
     options = {"has_touch": is_phone, "is_mobile": is_phone, "color_scheme": colors}
     with opened_editor(browser, editor_gateway, size=size, **options) as editor:
         expect(editor.button("Open a photo")).to_be_visible()
@@ -212,6 +244,18 @@ def test_every_width_in_both_colors_is_accessible(
         editor.shoot(f"selected-{name}")
         assert editor.serious_findings() == []
         assert editor.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        editor.button("Brush").click()
+        editor.shoot(f"brush-{name}")
+        assert editor.serious_findings() == []
+        editor.enhance()
+        for choice in ("Keep", "Another one", "Discard"):
+            box = editor.button(choice).bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= size[0]
+            assert box["y"] + box["height"] <= size[1]
+        editor.shoot(f"result-{name}")
+        editor.keep()
         editor.button("Shortcuts and help").click()
         editor.shoot(f"help-{name}")
         assert editor.serious_findings() == []

@@ -602,6 +602,44 @@ def test_second_document_replaces_the_first_wherever_it_was_saved(
     ) == [True, True]
 
 
+# Storage that takes so many bytes of images: a browser's own limit cannot be set.
+_LIMIT_STORAGE = """(limit) => {
+    const { put, delete: remove } = IDBObjectStore.prototype
+    const sizes = new Map()
+    IDBObjectStore.prototype.put = function (value, key) {
+        sizes.set(key, value.blob?.size ?? 0)
+        if ([...sizes.values()].reduce((sum, size) => sum + size) > limit) {
+            sizes.delete(key)
+            this.transaction.abort()
+            throw new DOMException("full", "QuotaExceededError")
+        }
+        return put.call(this, value, key)
+    }
+    IDBObjectStore.prototype.delete = function (key) {
+        sizes.delete(key)
+        return remove.call(this, key)
+    }
+}"""
+
+
+def test_new_photo_needs_no_room_beside_the_one_it_replaces(
+    opened: EnginePage, photo: Pixels
+) -> None:
+    photos = [png_of(photo), png_of(photo[:, ::-1].copy())]
+    opened.page.evaluate(_LIMIT_STORAGE, 1.5 * len(photos[0]))
+    save = "await doc.save().then(() => null, (error) => error.code)"
+    assert opened.get(save) is None
+    opened.open(photos[1])
+    assert opened.get(save) is None
+    opened.server.files["result"] = _result(photo, 0)
+    opened.run('await doc.acceptResult(await read("result"), {})')
+    assert opened.get(save) == "storage-full"
+    opened.load()
+    opened.run("show(await engine.EditorDocument.restore())")
+    assert opened.exported()["photo"] == photos[1]  # what was saved last stays
+    assert opened.get("doc.result") is None
+
+
 def test_two_pages_with_the_same_work_take_nothing_from_each_other(
     opened: EnginePage, window: EnginePage
 ) -> None:

@@ -86,10 +86,7 @@ export class DocumentStorage {
             const stored = await get(RECORD, store())
             const isOthers = (stored?.save ?? null) !== this.#lastSave
             if (isOthers) this.#saved.clear() // and what it does not need is gone
-            const missing = [...needed].filter(([key]) => !this.#saved.has(key))
-            await Tile.pack(missing.map(([, object]) => object).filter((object) => object instanceof Tile))
-            const entries = missing.map(([key, object]) => [key, object instanceof Tile ? object.packed : object])
-            await setMany([...entries, [RECORD, record]], store())
+            await this.#write(needed, record, isOthers)
             const isOvertaken = isOthers && stored !== undefined && this.#lastSave !== null
             this.#lastSave = record.save
             this.#saved = new Set(needed.keys())
@@ -98,6 +95,21 @@ export class DocumentStorage {
             return isOvertaken
         } catch (error) {
             throw problem(error)
+        }
+    }
+
+    async #write(needed, record, isOthers) {
+        const missing = [...needed].filter(([key]) => !this.#saved.has(key))
+        await Tile.pack(missing.map(([, object]) => object).filter((object) => object instanceof Tile))
+        const entries = missing.map(([key, object]) => [key, object instanceof Tile ? object.packed : object])
+        entries.push([RECORD, record])
+        try {
+            await setMany(entries, store())
+        } catch (error) {
+            // There is no room beside the earlier work, which this is about to replace anyway.
+            if (error?.name !== "QuotaExceededError" || !isOthers) throw error
+            await forgetDocuments()
+            await setMany(entries, store())
         }
     }
 

@@ -267,6 +267,7 @@ export const S = {
         receipts: "Signed receipts",
         receiptsHint: "Each proves which photo became which result, and that nothing else changed. Check them with: npe verify",
         receipt: (number, count) => (count > 1 ? `Receipt of edit ${number}` : "Receipt"),
+        allReceipts: "All of them as ZIP",
         noReceipts: "This server signs no receipts.",
         recipe: "Recipe of the last edit",
         recipeHint: "Photo, marks, paint and settings as JSON: open it here or run it with npe replay",

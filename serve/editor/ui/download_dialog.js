@@ -1,7 +1,7 @@
 import { S, formatSize } from "../strings.js"
 import { Button } from "./controls.js"
 import { Dialog } from "./dialog.js"
-import { currentImage, nameOf, saveEnlarged, saveExact, saveJpeg, saveReceipt, saveRecipe } from "./files.js"
+import { currentImage, nameOf, saveEnlarged, saveExact, saveJpeg, saveReceipt, saveReceipts, saveRecipe } from "./files.js"
 import { html } from "./html.js"
 import { candidates, dialog, info, job, useDocument } from "./state.js"
 
@@ -50,6 +50,8 @@ function Receipts({ receipts }) {
         <h3>${S.downloads.receipts}</h3>
         <p class="hint">${S.downloads.receiptsHint}</p>
         <div class="button-row">
+            ${receipts.length > 1 && html`<${Button} icon="download" label=${S.downloads.allReceipts}
+                onClick=${() => saveReceipts(receipts)} />`}
             ${receipts.map((receipt, index) => {
                 const ending = receipts.length > 1 ? `receipt-${index + 1}.json` : "receipt.json"
                 return html`<${Button} key=${index} icon="receipt" label=${S.downloads.receipt(index + 1, receipts.length)}

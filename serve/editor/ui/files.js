@@ -2,6 +2,7 @@
 
 import { writeRecipe } from "../api/recipe.js"
 import { S } from "../strings.js"
+import { strToU8, zipSync } from "../vendor/fflate.js"
 import { enlarge, makeJpeg } from "./enhance.js"
 import { currentDocument } from "./state.js"
 import { showNotice } from "./troubles.js"
@@ -46,6 +47,14 @@ export async function saveEnlarged() {
 /** @param {object} receipt @param {string} name */
 export function saveReceipt(receipt, name) {
     saveAs(new Blob([JSON.stringify(receipt)], { type: "application/json" }), name)
+}
+
+/** Save all in one file: a browser may stop many downloads in a row. @param {object[]} receipts */
+export function saveReceipts(receipts) {
+    const entries = receipts.map((receipt, index) => [
+        nameOf(`receipt-${index + 1}.json`), strToU8(JSON.stringify(receipt)),
+    ])
+    saveAs(new Blob([zipSync(Object.fromEntries(entries))], { type: "application/zip" }), nameOf("receipts.zip"))
 }
 
 export async function saveRecipe() {

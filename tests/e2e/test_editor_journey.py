@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,6 +156,9 @@ def test_ten_edits_in_a_row_leave_the_rest_of_the_photo_alone(
     assert len(editor.events("result")) == 10
     for answer in editor.events("result"):
         changed |= mask_of(canonical_json(answer["receipt"]))
+    with zipfile.ZipFile(io.BytesIO(editor.download("All of them as ZIP"))) as archive:
+        receipts = [json.loads(archive.read(name)) for name in archive.namelist()]
+    assert receipts == [answer["receipt"] for answer in editor.events("result")]
     result = pixels_of(editor.download("Download: PNG, exact"))
     assert 0.02 < changed.mean() < 0.5
     assert np.array_equal(result[~changed], PORTRAIT[~changed])
@@ -254,6 +258,18 @@ def test_a_failure_is_told_with_its_remedy_and_tried_again(editor: EditorPage, p
     editor.button("Try again").click()
     expect(editor.button("Keep")).to_be_visible()
     expect(alert).to_be_hidden()
+    click_keep_above_a_region(editor)
+    hovered = "(await import('/editor/ui/state.js')).currentDocument.value.hoveredRegion"
+    assert editor.page.evaluate(f"async () => {hovered}") is None, "the result is shown as it is"
+
+
+def click_keep_above_a_region(editor: EditorPage) -> None:
+    """Press Keep where a region's name will be when the panel is back."""
+    page = editor.page
+    box = editor.button("Keep").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    expect(page.locator(".region:hover")).to_be_visible()
 
 
 def test_work_survives_a_reload_with_its_history(editor: EditorPage, photo: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from neural_photo_editor.api.codec import encode_png
 from neural_photo_editor.data.synthetic_portraits import generate_portrait
@@ -147,6 +147,37 @@ def test_recipes_that_are_none_are_refused(editor: EditorPage) -> None:
         assert editor.page.locator("img[src=x]").count() == 0
         alert.get_by_role("button", name="Dismiss").click()
         expect(alert).to_be_hidden()
+
+
+def test_limits_of_photos_are_those_of_the_server(
+    browser: Browser, editor_gateway: KeyedGateway
+) -> None:
+    def with_less(route: Route) -> None:
+        answer = route.fetch()
+        info = answer.json()
+        info["limits"]["max_image_pixels"] = 20_000
+        route.fulfill(response=answer, json=info)
+
+    with opened_editor(browser, editor_gateway, with_key=False) as editor:
+        editor.page.route("**/v1/info", with_less)
+        editor.page.goto(f"{editor.page.url}#key={editor_gateway.key}")
+        expect(editor.page.get_by_text("up to 0 megapixels")).to_be_visible()
+        for _ in range(2):
+            editor.choose_file(PNG)
+            alert = editor.page.get_by_role("alert")
+            expect(alert).to_contain_text("too many pixels")
+            alert.get_by_role("button", name="Dismiss").click()
+
+
+def test_what_is_said_twice_is_heard_twice(editor: EditorPage) -> None:
+    expect(editor.button("Open a photo")).to_be_visible()
+    say = "async () => (await import('/editor/ui/state.js')).announce('Undone: brush stroke')"
+    heard = set()
+    for _ in range(3):
+        editor.page.evaluate(say)
+        editor.page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+        heard.add(editor.page.locator("[aria-live=polite]").text_content())
+    assert heard == {"Undone: brush stroke", "Undone: brush stroke\N{NO-BREAK SPACE}"}
 
 
 def test_recipes_wait_for_regions_that_the_server_is_too_busy_to_find(editor: EditorPage) -> None:

@@ -587,6 +587,38 @@ def test_work_survives_a_reload_with_its_history(opened: EnginePage, photo: Pixe
     assert opened.get("await engine.EditorDocument.restore()") is None
 
 
+def test_images_in_the_state_of_the_interface_are_written_once(
+    opened: EnginePage, photo: Pixels
+) -> None:
+    opened.server.files["result"] = _result(photo, 77)
+    keys = opened.run(
+        """
+        const blob = await read("result")
+        const items = [{blob, seed: 3, receipt: null, note: undefined}]
+        const extra = {candidates: {items, index: 0}, fill: "redraw"}
+        await doc.save(extra)
+        const { put } = IDBObjectStore.prototype
+        const keys = []
+        IDBObjectStore.prototype.put = function (value, key) {
+            keys.push(key)
+            return put.call(this, value, key)
+        }
+        await doc.save(extra)
+        IDBObjectStore.prototype.put = put
+        return keys
+        """
+    )
+    assert keys == ["document"]
+    opened.run("show(await engine.EditorDocument.restore())")
+    assert opened.run(
+        """
+        const { candidates: { items: [{ blob, note, ...item }], index }, fill } = doc.extra
+        const result = await base64(await read("result"))
+        return [await base64(blob) === result, item, index, fill]
+        """
+    ) == [True, {"seed": 3, "receipt": None}, 0, "redraw"]
+
+
 def test_second_document_replaces_the_first_wherever_it_was_saved(
     opened: EnginePage, photo: Pixels
 ) -> None:

@@ -8,8 +8,10 @@ import { EditorError } from "./errors.js"
 import { Tile } from "./tiles.js"
 
 const RECORD = "document"
-const VERSION = 2
+const VERSION = 3
 const LAYERS = ["paint", "mask", "restraint"]
+/** Stands for an image in the interface's state; it is stored beside the record, and once. */
+const BLOB = "storedBlob"
 const LOCK = "neural-photo-editor"
 
 let opened = null
@@ -80,8 +82,10 @@ export class DocumentStorage {
             labels: keyOf(labels),
             labelsImage: keyOf(labelsImage),
             settings,
-            extra,
+            extra: replaced(extra, (value) => (value instanceof Blob ? { [BLOB]: keyOf(value) } : null)),
+            keys: null,
         }
+        record.keys = [...needed.keys()]
         try {
             const stored = await get(RECORD, store())
             const isOthers = (stored?.save ?? null) !== this.#lastSave
@@ -118,7 +122,7 @@ export class DocumentStorage {
         try {
             const record = await get(RECORD, store())
             if (record?.version !== VERSION) return null
-            const names = [...new Set(keysIn(record))]
+            const names = record.keys
             const values = await getMany(names, store())
             if (values.includes(undefined)) return null
             const objects = new Map(names.map((name, at) => [name, revive(values[at])]))
@@ -132,6 +136,7 @@ export class DocumentStorage {
                 labels: find(record.labels),
                 labelsImage: find(record.labelsImage),
                 steps: record.steps.map((step) => readStep(step, find)),
+                extra: replaced(record.extra, (value) => (value?.[BLOB] ? find(value[BLOB]) : null)),
             }
         } catch (error) {
             throw problem(error)
@@ -150,6 +155,20 @@ export async function forgetDocuments() {
 
 const revive = (value) => (value instanceof Uint8Array ? new Tile(null, value) : value)
 
+/**
+ * A copy with other values in it.
+ *
+ * @param {unknown} value   of lists and plain objects, down to anything else
+ * @param {(value: unknown) => unknown} change   null: as it is
+ */
+function replaced(value, change) {
+    const changed = change(value)
+    if (changed !== null) return changed
+    if (Array.isArray(value)) return value.map((item) => replaced(item, change))
+    if (typeof value !== "object" || value === null || Object.getPrototypeOf(value) !== Object.prototype) return value
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, replaced(item, change)]))
+}
+
 function writeStep({ label, work }, keyOf) {
     const layers = LAYERS.map((layer) => [layer, work[layer].map(keyOf)])
     return {
@@ -161,10 +180,4 @@ function writeStep({ label, work }, keyOf) {
 function readStep({ label, work }, find) {
     const layers = LAYERS.map((layer) => [layer, work[layer].map(find)])
     return { label, work: { ...work, ...Object.fromEntries(layers), base: find(work.base), result: find(work.result) } }
-}
-
-function keysIn({ upload, labels, labelsImage, steps }) {
-    const found = [upload, labels, labelsImage]
-    for (const { work } of steps) found.push(work.base, work.result, ...LAYERS.flatMap((layer) => work[layer]))
-    return found.filter((key) => key !== null)
 }

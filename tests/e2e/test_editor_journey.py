@@ -282,8 +282,10 @@ def test_work_survives_a_reload_with_its_history(editor: EditorPage, photo: Path
     editor.keep()
     kept, edited = editor.picture(), editor.download("Download: PNG, exact")
     editor.until_saved(2)
+    editor.page.route("**/v1/segment", lambda route: route.abort())  # they are known already
     editor.page.reload()
     editor.until_regions_are_known()
+    expect(editor.button("Brush")).to_have_attribute("aria-pressed", "true")
     assert is_close(editor.picture(), kept)
     editor.button("Dismiss").click()
     assert editor.download("Download: PNG, exact") == edited

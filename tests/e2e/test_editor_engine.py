@@ -363,6 +363,16 @@ def test_mask_can_be_everything_inverted_and_nothing(opened: EnginePage) -> None
     assert opened.exported()["empty"]
 
 
+def test_marks_without_a_color_are_striped(engine: EnginePage) -> None:
+    engine.open(png_of(np.full((HEIGHT, WIDTH, 3), 128, dtype=np.uint8)))
+    engine.run('doc.tool = "pan"; doc.view.actual(); doc.selectAll()')
+    x, y = (round(at) for at in engine.place(100, 100))
+    inside = slice(y, y + 300), slice(x, x + 500)
+    assert len(np.unique(engine.shown()[inside].reshape(-1, 4), axis=0)) == 2
+    engine.run('doc.setMaskColor("#b3542e")')
+    assert len(np.unique(engine.shown()[inside].reshape(-1, 4), axis=0)) == 1
+
+
 # History.
 
 

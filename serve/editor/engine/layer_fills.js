@@ -3,6 +3,11 @@
 import { intersection, moved } from "./rect.js"
 import { TILE } from "./grid.js"
 
+/** Width of a stripe of marks without a color, in pixels of the display. */
+const STRIPE = 8
+/** How much of the tint the stripes between have. */
+const BETWEEN = 0.35
+
 /** Samples per side that make a pixel of a coarse level; more would not be seen. */
 const SAMPLES = 4
 
@@ -80,16 +85,21 @@ function averagePaint(data, x, y, level, out, to) {
  * @param {import("./grid.js").Grid} grid
  * @param {(index: number) => Uint8Array|null} pixels   one byte each
  * @param {() => number[]} tint   three bytes
+ * @param {() => boolean} striped   as nothing in a photo is: so that the tint is not taken for a color to be
  */
-export function maskFill(grid, pixels, tint) {
+export function maskFill(grid, pixels, tint, striped) {
     return (out, rect, level) => {
         const [red, green, blue] = tint()
+        const between = striped() ? BETWEEN : 1
+        const rectWidth = rect.x1 - rect.x0
         const side = 1 << level
         const step = Math.max(1, side / SAMPLES)
         forSquares(grid, pixels, rect, level, (data, inside, outAt) => {
             for (let y = inside.y0; y < inside.y1; y++) {
                 let to = 4 * outAt(y)
-                for (let x = inside.x0; x < inside.x1; x++, to += 4) {
+                const row = Math.floor(outAt(y) / rectWidth)
+                let diagonal = rect.x0 + rect.y0 + row + (outAt(y) - row * rectWidth)
+                for (let x = inside.x0; x < inside.x1; x++, to += 4, diagonal++) {
                     let [sum, count] = [0, 0]
                     for (let dy = step >> 1; dy < side; dy += step) {
                         let at = (y * side + dy) * TILE + x * side + (step >> 1)
@@ -99,7 +109,7 @@ export function maskFill(grid, pixels, tint) {
                     out[to] = red
                     out[to + 1] = green
                     out[to + 2] = blue
-                    out[to + 3] = sum / count
+                    out[to + 3] = (sum / count) * (diagonal % (2 * STRIPE) < STRIPE ? 1 : between)
                 }
             }
         })

@@ -4,7 +4,7 @@ import { drawLevels } from "./images.js"
 
 /** Paint that is marked only, in a color that skin and hair do not have. */
 export const MASK_TINT = [255, 45, 120]
-const MASK_ALPHA = 0.45
+const MASK_ALPHA = 0.6 // of stripes
 const RECOLOR_ALPHA = 0.85
 
 /**

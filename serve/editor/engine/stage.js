@@ -67,7 +67,7 @@ export class Stage {
         const display = (fill) => new DisplayTiles(grid.width, grid.height, fill)
         this.displays = {
             paint: display(paintFill(grid, pixels("paint"))),
-            mask: display(maskFill(grid, pixels("mask"), tint)),
+            mask: display(maskFill(grid, pixels("mask"), tint, () => !this.#work.maskColor)),
             overlay: null,
         }
         this.labelsChanged()

@@ -17,10 +17,10 @@ help: ## list the targets
 demo: $(VENV)/.installed-app ## train, export, package, serve and edit on generated portraits (CPU, minutes)
 	MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=2000000000 $(BIN)/python pipelines/demo.py
 
-# Slow tests start processes of their own and take the machine for themselves.
+# Slow tests start processes of their own: fewer of them at a time.
 test: $(VENV)/.installed-dev ## run every test, fast ones first
 	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses logical --maxprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev ## format check, lint, strict types, layer contracts
 	$(BIN)/ruff format --check .

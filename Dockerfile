@@ -7,7 +7,7 @@ ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 # What is installed is pinned by constraints.txt, also what packages are built with.
 FROM ${BASE_IMAGE} AS build
-# Such as https://download.pytorch.org/whl/cpu for torch without CUDA. What holds a password goes
+# Such as PyTorch's index of CPU wheels, for torch without CUDA. What holds a password goes
 # into the secret pip_conf, a pip.conf that stays in no layer.
 ARG PIP_EXTRA_INDEX_URL
 ENV PATH=/opt/pip/bin:$PATH \

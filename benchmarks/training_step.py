@@ -12,7 +12,8 @@ in bfloat16 where that is native and with the fused optimizer, tried first. Then
 one process with one thread. Times are medians of CPU seconds, on a GPU of CUDA's own events.
 
 FLOPs are those of forward and backward pass that torch.utils.flop_counter counts. The peak is that
-of a large matrix product in the same number format, measured in the same run.
+of a large matrix product or a 3 x 3 convolution in the same number format, measured in the same
+run, whichever is faster.
 
 Prints a table and writes outputs/benchmarks/training_step.json.
 """
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from training_step_contenders import REPOSITORY, TASKS, Contender, Setting, Task
@@ -37,7 +39,7 @@ from training_step_peers import find_peers
 MOST_DIFFERENT = 0.05  # of the FLOPs of ours
 CLIP_NORM = 1.0
 EMA_DECAY = 0.999
-MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
+PEAK_SIZES = {"cpu": (2048, 256, 32), "cuda": (8192, 512, 64)}  # Matrix, channels, pixels.
 PACKAGES = (
     "torch",
     "diffusers",
@@ -127,9 +129,15 @@ def best_setting(
 
 
 def peak_gigaflops(device: torch.device, dtype: torch.dtype) -> float:
-    matrix = torch.randn(2 * (MATRIX_SIDE[device.type],), device=device).to(dtype)
-    (seconds,) = all_seconds([lambda: matrix @ matrix], 9, device)
-    return float(2 * len(matrix) ** 3 / min(seconds) / 1e9)
+    side, channels, pixels = PEAK_SIZES[device.type]
+    matrix = torch.randn(side, side, device=device).to(dtype)
+    images = torch.randn(4, channels, pixels, pixels).to(device, dtype)
+    images = images.contiguous(memory_format=torch.channels_last)
+    kernel = torch.randn(channels, channels, 3, 3).to(device, dtype)
+    works = [lambda: matrix @ matrix, lambda: F.conv2d(images, kernel, padding=1)]
+    gigaflop = [2 * side**3 / 1e9, 2 * 9 * channels**2 * 4 * pixels**2 / 1e9]
+    seconds = all_seconds(works, 9, device)
+    return max(flop / min(times) for flop, times in zip(gigaflop, seconds, strict=True))
 
 
 def measure(
@@ -190,7 +198,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="steps whose median is taken")
     parser.add_argument("--small", action="store_true", help="half the side and half the images")
     parser.add_argument("--batch-size", type=int, help="images in a step; on an H200 40")
-    parser.add_argument("--device", choices=MATRIX_SIDE, default="cpu")
+    parser.add_argument("--device", choices=PEAK_SIZES, default="cpu")
     parser.add_argument("--compile", action="store_true", help="torch.compile in the best settings")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "outputs" / "benchmarks")
     arguments = parser.parse_args()

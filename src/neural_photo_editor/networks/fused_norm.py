@@ -47,20 +47,27 @@ class _GroupNormSiLU(torch.autograd.Function):
         eps: float,
     ) -> Tensor:
         means, center, rstd = _statistics(x, offset, num_groups, eps)
-        scale = _per_pixel(rstd * weight, x)
-        shift = _per_pixel(bias - center * rstd * weight, x)
+        scale = rstd * weight
+        shift = bias - center * scale
         ctx.save_for_backward(x, offset, weight, means, center, rstd, scale, shift)
         ctx.num_groups = num_groups
-        return F.silu(torch.addcmul(shift, x, scale), inplace=True)
+        y = torch.empty_like(x)
+        for n, image in enumerate(torch.split(y, 1)):
+            F.silu(_scale_and_shift(x[n : n + 1], scale[n], shift[n], out=image), inplace=True)
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor, None, None]:
         x, offset, weight, means, center, rstd, scale, shift = ctx.saved_tensors
-        # z is cheaper to compute again than to keep.
-        z = torch.addcmul(shift, x, scale)
-        dz = torch.ops.aten.silu_backward.grad_input(dy, z, grad_input=z)
-        sum_dz, sum_dz_x_hat = _pixel_sums(dz, x, center, rstd)
+        dx = torch.empty_like(x)  # Up to the last loop it holds dz.
+        sums = []
+        for n, dz in enumerate(torch.split(dx, 1)):
+            image = x[n : n + 1]
+            z = _scale_and_shift(image, scale[n], shift[n], out=dz)  # Cheaper again than kept.
+            torch.ops.aten.silu_backward.grad_input(dy[n : n + 1], z, grad_input=dz)
+            sums.append(_pixel_sums(dz, image, center[n], rstd[n]))
+        sum_dz, sum_dz_x_hat = (torch.stack(parts) for parts in zip(*sums, strict=True))
 
         # dx = rstd * (weight * dz - E[weight * dz] - x_hat * E[weight * dz * x_hat]), where E is
         # the mean over a group's channels and pixels.
@@ -69,7 +76,11 @@ class _GroupNormSiLU(torch.autograd.Function):
         mean_dz_x_hat = _group_mean(weight * sum_dz_x_hat, ctx.num_groups) / num_pixels
         scale_x = -rstd.square() * mean_dz_x_hat
         shift_dx = -rstd * mean_dz - scale_x * center
-        dx = torch.addcmul(_per_pixel(shift_dx, x), x, _per_pixel(scale_x, x)).addcmul_(dz, scale)
+        per_pixel = scale.to(x.dtype)[:, None, :, None, None]
+        part = torch.empty_like(x[:1])
+        for n, image in enumerate(torch.split(dx, 1)):
+            _scale_and_shift(x[n : n + 1], scale_x[n], shift_dx[n], out=part)
+            torch.addcmul(part, image, per_pixel[n], out=image)
         d_offset = None
         if offset is not None:
             # The sum of dx over the pixels.
@@ -78,9 +89,28 @@ class _GroupNormSiLU(torch.autograd.Function):
         return dx, d_offset, sum_dz_x_hat.sum(0), sum_dz.sum(0), None, None
 
 
-# torch's reductions over pixels convert a bfloat16 tensor to float32 first. The two inside batch
-# normalization do not, and they return float32 per channel: called image by image they are what
-# group normalization needs.
+# torch's elementwise operations and reductions over pixels convert a bfloat16 tensor to float32
+# and back with every step. Those inside batch normalization do not, and take float32 numbers per
+# channel: called image by image they are what group normalization needs.
+
+
+def _scale_and_shift(x: Tensor, scale: Tensor, shift: Tensor, *, out: Tensor) -> Tensor:
+    """x * scale + shift of one image, (1, C, H, W), with float32 (C,) each; returns `out`."""
+    unused = scale.new_empty(0)
+    torch.ops.aten.native_batch_norm.out(
+        x,
+        weight=scale,
+        bias=shift,
+        running_mean=torch.zeros_like(scale),
+        running_var=torch.ones_like(scale),
+        training=False,
+        momentum=0.0,
+        eps=0.0,
+        out=out,
+        save_mean=unused,
+        save_invstd=unused,
+    )
+    return out
 
 
 def _statistics(
@@ -100,25 +130,14 @@ def _statistics(
 
 
 def _pixel_sums(dz: Tensor, x: Tensor, center: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over the pixels of dz and of dz * x_hat, float32 (N, C)."""
-    images = [
-        torch.ops.aten.native_batch_norm_backward(
-            *image, None, None, None, image_center, image_rstd, True, 0.0, [False, True, True]
-        )
-        for *image, image_center, image_rstd in zip(
-            torch.split(dz, 1), torch.split(x, 1), center.unbind(), rstd.unbind(), strict=True
-        )
-    ]
-    _, sum_dz_x_hat, sum_dz = zip(*images, strict=True)
-    return torch.stack(sum_dz), torch.stack(sum_dz_x_hat)
+    """Sums over the pixels of an image, (1, C, H, W), of dz and of dz * x_hat: float32 (C,)."""
+    _, sum_dz_x_hat, sum_dz = torch.ops.aten.native_batch_norm_backward(
+        dz, x, None, None, None, center, rstd, True, 0.0, [False, True, True]
+    )
+    return sum_dz, sum_dz_x_hat
 
 
 def _group_mean(values: Tensor, num_groups: int) -> Tensor:
     """(N, C) -> (N, C), each channel holding the mean over its group's channels."""
     groups = values.view(len(values), num_groups, -1)
     return groups.mean(2, keepdim=True).expand_as(groups).flatten(1)
-
-
-def _per_pixel(values: Tensor, like: Tensor) -> Tensor:
-    """(N, C) -> (N, C, 1, 1) in the dtype of `like`."""
-    return values.to(like.dtype)[:, :, None, None]

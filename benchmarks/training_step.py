@@ -39,7 +39,7 @@ from training_step_peers import find_peers
 MOST_DIFFERENT = 0.05  # of the FLOPs of ours
 CLIP_NORM = 1.0
 EMA_DECAY = 0.999
-PEAK_SIZES = {"cpu": (2048, 256, 32), "cuda": (8192, 512, 64)}  # Matrix, channels, pixels.
+PEAK_SIZES = {"cpu": (2048, 128, 64), "cuda": (8192, 512, 64)}  # Matrix, channels, pixels.
 PACKAGES = (
     "torch",
     "diffusers",

@@ -77,7 +77,7 @@ def prepare(cfg: DictConfig) -> Run | None:
         resume.check_settings(resolved, run_dir, strict=strict)
         if strict and (run_dir / ORIGIN_NAME).is_file():
             read_origin(run_dir, datamodule.manifest)
-    if strict and resume.is_finished(cfg.ckpt_path, max_steps=cfg.trainer.max_steps):
+    if resume.is_finished(cfg.ckpt_path, max_steps=cfg.trainer.max_steps, run_dir=run_dir):
         return None
     trainer = Trainer(
         **run_settings.trainer_arguments(

@@ -58,13 +58,22 @@ def checkpoint_to_continue(run_dir: Path) -> Path | None:
     return None
 
 
-def is_finished(checkpoint: str | Path | None, *, max_steps: int) -> bool:
-    """Whether a checkpoint is of the last step, so that training has nothing left to do."""
+def is_finished(checkpoint: str | Path | None, *, max_steps: int, run_dir: Path) -> bool:
+    """Whether a run's checkpoint is of the last step, so that training has nothing left to do.
+
+    Raises:
+        ValueError: the checkpoint is another run's, so that nothing would be trained.
+    """
     if checkpoint is None:
         return False
     step: int = read_checkpoint(Path(checkpoint))["global_step"]
     if step < max_steps:
         return False
+    if Path(checkpoint).resolve().parent != (run_dir / "checkpoints").resolve():
+        raise ValueError(
+            f"ckpt_path: {checkpoint} is of step {step} and trainer.max_steps is {max_steps}, which "
+            f"counts its steps, too: set trainer.max_steps above {step}"
+        )
     _log.info(
         "finished before: %s is of step %d; raise trainer.max_steps to go on, or set "
         "ckpt_path=null to start anew",

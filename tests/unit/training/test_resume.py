@@ -1,4 +1,5 @@
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,17 @@ def test_a_new_run_starts_from_nothing(tmp_path: Path, run_dir: Path) -> None:
 
 def test_a_run_is_finished_at_its_last_step(run_dir: Path) -> None:
     last = run_dir / "checkpoints" / "last.ckpt"
-    assert is_finished(last, max_steps=1200)
-    assert is_finished(str(last), max_steps=1000)
-    assert not is_finished(last, max_steps=1201)
-    assert not is_finished(None, max_steps=1)
+    assert is_finished(last, max_steps=1200, run_dir=run_dir)
+    assert is_finished(os.path.relpath(last), max_steps=1000, run_dir=run_dir)
+    assert not is_finished(last, max_steps=1201, run_dir=run_dir)
+    assert not is_finished(None, max_steps=1, run_dir=run_dir)
+
+
+def test_another_runs_last_step_leaves_steps_to_train(run_dir: Path, tmp_path: Path) -> None:
+    other, last = tmp_path / "finetune", run_dir / "checkpoints" / "last.ckpt"
+    assert not is_finished(last, max_steps=1201, run_dir=other)
+    with pytest.raises(ValueError, match=r"ckpt_path: .* set trainer\.max_steps above 1200"):
+        is_finished(last, max_steps=1200, run_dir=other)
 
 
 @pytest.mark.parametrize(

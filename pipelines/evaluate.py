@@ -1,6 +1,5 @@
 """Judge a network on held-out photos: ``python pipelines/evaluate.py run_dir=DIR``."""
 
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from neural_photo_editor.data.datamodule import ShardDataModule
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.evaluation.denoiser import evaluate_denoiser
 from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
+from neural_photo_editor.evaluation.held_out import first_samples
 from neural_photo_editor.evaluation.segmenter import evaluate_segmenter
 from neural_photo_editor.evaluation.trained_network import (
     TrainedNetwork,
@@ -47,7 +47,7 @@ def evaluate(cfg: DictConfig) -> EvaluationResult:
         require_labels=kind == "segmenter",
     )
     datamodule.setup()
-    batches = islice(datamodule.val_dataloader(), cfg.max_batches)
+    batches = first_samples(datamodule.val_dataloader(), cfg.max_samples)
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     shared: dict[str, Any] = {
         "out_dir": Path(cfg.out_dir) if cfg.out_dir else folder / "evaluation",

@@ -12,7 +12,8 @@ from neural_photo_editor.diffusion.noise import training_noise
 from neural_photo_editor.diffusion.objective import denoising_loss
 from neural_photo_editor.diffusion.samplers import sample
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
-from neural_photo_editor.evaluation.evaluation_result import Batches, EvaluationResult
+from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
+from neural_photo_editor.evaluation.held_out import Batches
 from neural_photo_editor.evaluation.pictures import enlarge, save_grid, to_pictures
 from neural_photo_editor.imaging.value_range import to_model_range
 

@@ -1,16 +1,10 @@
 """What an evaluation leaves behind: ``metrics.json`` and pictures beside it."""
 
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from torch import Tensor
-
 METRICS_NAME = "metrics.json"
-
-Batches = Iterable[Mapping[str, Tensor]]
-"""Held-out batches: ``image`` uint8 (N, 3, H, W), ``labels`` uint8 (N, H, W), ``sample_id``."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from torch import nn
 
 from neural_photo_editor.common.regions import NUM_REGIONS, REGION_NAMES, colorize_labels
 from neural_photo_editor.editing.segmentation import MirrorAveraged
-from neural_photo_editor.evaluation.evaluation_result import Batches, EvaluationResult
+from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
+from neural_photo_editor.evaluation.held_out import Batches
 from neural_photo_editor.evaluation.pictures import Picture, enlarge, save_grid
 from neural_photo_editor.imaging.value_range import to_model_range
 from neural_photo_editor.metrics.boundary import BoundaryF1

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neural_photo_editor.evaluation.evaluation_result import Batches, EvaluationResult
+from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
+from neural_photo_editor.evaluation.held_out import Batches
 from neural_photo_editor.evaluation.pictures import enlarge, save_grid, to_pictures
 from neural_photo_editor.imaging.degradation import Degradation
 from neural_photo_editor.imaging.value_range import to_model_range

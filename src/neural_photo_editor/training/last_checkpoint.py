@@ -172,7 +172,8 @@ def kept_checkpoints(folder: Path) -> list[Path]:
 def _validates(trainer: Trainer, *, steps_ahead: int = 0) -> bool:
     """Whether a validation follows the step just taken, or one some steps ahead."""
     every: Any = trainer.val_check_batch  # In passes, as the loop's count.
-    if not trainer.enable_validation or trainer.check_val_every_n_epoch is not None:
+    # Without held-out samples Lightning skips the validation and its hooks.
+    if not sum(trainer.num_val_batches) or trainer.check_val_every_n_epoch is not None:
         return False
     passes = trainer.fit_loop.total_batch_idx + 1 + steps_ahead * trainer.accumulate_grad_batches
     return bool(passes % every == 0)

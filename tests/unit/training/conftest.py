@@ -76,10 +76,24 @@ def rates() -> dict[str, Any]:
 
 @pytest.fixture
 def fit(batches: list[Batch]) -> Callable[..., Trainer]:
-    """Train a module for some steps, validate it once at the end, return the trainer."""
+    """Train a module for some steps, validate it once at the end, return the trainer.
 
-    def run(module: LightningModule, *, max_steps: int, **settings: Any) -> Trainer:
-        loader = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+    The trainer's arguments may be given, the batches that are held out (those it is trained with)
+    and the checkpoint to continue from.
+    """
+
+    def run(
+        module: LightningModule,
+        *,
+        max_steps: int,
+        held_out: list[Batch] = batches,
+        ckpt_path: Path | None = None,
+        **settings: Any,
+    ) -> Trainer:
+        loader, held_out_loader = (
+            DataLoader(part, batch_size=None)  # type: ignore[arg-type]
+            for part in (batches, held_out)
+        )
         arguments: dict[str, Any] = {
             "max_steps": max_steps,
             "accelerator": "cpu",
@@ -93,7 +107,7 @@ def fit(batches: list[Batch]) -> Callable[..., Trainer]:
             "enable_model_summary": False,
         }
         trainer = Trainer(**{**arguments, **settings})
-        trainer.fit(module, loader, loader)
+        trainer.fit(module, loader, held_out_loader, ckpt_path=ckpt_path, weights_only=True)
         return trainer
 
     return run

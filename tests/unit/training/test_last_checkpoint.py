@@ -55,7 +55,8 @@ def train(
 ) -> list[tuple[int, int]]:
     settings: dict[str, Any] = {"max_steps": 8, "limit_val_batches": 0}
     settings |= {"plugins": [WholeFileCheckpointIO()], "enable_checkpointing": True}
-    settings |= {name: kw.pop(name) for name in list(kw) if name in ("val_check_interval",)}
+    own = ("max_steps", "val_check_interval", "held_out", "ckpt_path")
+    settings |= {name: kw.pop(name) for name in list(kw) if name in own}
     if "val_check_interval" in settings:
         settings["limit_val_batches"] = 1
     last = LastCheckpoint(run_dir=run_dir, **{"every_n_steps": 3, **kw})
@@ -85,6 +86,20 @@ def test_a_validation_finds_the_step_before_it_saved_and_its_own_is_saved_after_
     seen = train(fit, module, tmp_path, During(), val_check_interval=4, every_n_steps=2)
     assert during == [(4, 3), (8, 7)]
     assert seen == [(0, 0), (1, 0), (2, 2), (3, 3), (4, 4), (5, 4), (6, 6), (7, 7), (8, 8)]
+
+
+def test_without_held_out_samples_all_is_saved_and_a_run_goes_on(
+    module: LightningModule, fit: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    """Lightning then skips the validation that its settings say follows a step."""
+    none: dict[str, Any] = {"held_out": [], "val_check_interval": 4, "keep_every_n_steps": 4}
+    seen = train(fit, module, tmp_path, **none, max_steps=4)
+    assert seen == [(0, 0), (1, 0), (2, 0), (3, 3), (4, 4)]
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    seen = train(fit, module, tmp_path, **none, ckpt_path=last)
+    assert seen == [(4, 4), (5, 4), (6, 6), (7, 6), (8, 8)]
+    kept = kept_checkpoints(tmp_path / "checkpoints")
+    assert [path.name for path in kept] == ["step-000008.ckpt", "step-000004.ckpt"]
 
 
 def test_some_are_kept_and_the_oldest_removed(

@@ -1,5 +1,6 @@
 """Checking a run's settings and turning every "auto" into what this machine offers."""
 
+import inspect
 import logging
 import os
 import warnings
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import nn
 
 from neural_photo_editor.common.batch_split import BatchSplit, split_batch
@@ -22,6 +23,22 @@ from neural_photo_editor.training.strategies import STRATEGIES, make_strategy
 CHOICES = {"precision": ("auto", "32-true", "bf16-mixed"), "strategy": STRATEGIES}
 RESTART_COUNTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 POSITIVE_INTEGERS = ("max_steps", "val_check_interval", "log_every_n_steps")
+TAKEN = {
+    "accumulate_grad_batches": (
+        "it follows from data.batch_size and data.max_batch_per_device; set the latter to what "
+        "fits a device's memory"
+    ),
+    "gradient_clip_val": "set module.gradient_clip_norm",
+    "gradient_clip_algorithm": "module.gradient_clip_norm limits the norm of all gradients",
+    "callbacks": "add +callbacks.NAME._target_=CLASS",
+    "logger": "choose a logger, such as logger=csv",
+    "default_root_dir": "set run_dir",
+    "plugins": "the checkpoints' format and SLURM's need theirs",
+    "use_distributed_sampler": "the data module gives each process its share",
+    "enable_progress_bar": "set callbacks.progress.every_s",
+    "enable_model_summary": "hardware.json and the checkpoints say what is trained on what",
+}
+"""Arguments of Lightning's Trainer that are set here, and what to set instead, or why."""
 
 
 def check_trainer(trainer: Mapping[str, Any]) -> None:
@@ -33,11 +50,15 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
     Raises:
         ValueError: a setting is out of range or contradicts another; the message names it.
     """
-    if "accumulate_grad_batches" in trainer:
-        raise ValueError(
-            "trainer.accumulate_grad_batches is no setting: it follows from data.batch_size and "
-            "data.max_batch_per_device; set the latter to what fits a device's memory"
-        )
+    known = inspect.signature(Trainer).parameters
+    for name in trainer:
+        if name in TAKEN:
+            raise ValueError(f"trainer.{name} is no setting, leave it out: {TAKEN[name]}")
+        if name not in known:
+            raise ValueError(
+                f"trainer.{name} is no argument of lightning.pytorch.Trainer: correct the name, or "
+                "leave it out"
+            )
     for name in POSITIVE_INTEGERS:
         value = trainer[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

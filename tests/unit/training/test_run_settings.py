@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from neural_photo_editor.common.batch_split import BatchSplit
 from neural_photo_editor.networks.srresnet import SRResNet
 from neural_photo_editor.training.run_settings import (
     adapt_networks,
@@ -62,9 +63,29 @@ def test_a_bad_setting_is_named(setting: str, value: object) -> None:
         check_trainer({**TRAINER, setting: value})
 
 
-def test_accumulation_is_no_setting() -> None:
-    with pytest.raises(ValueError, match=r"no setting: .* data\.max_batch_per_device"):
-        check_trainer({**TRAINER, "accumulate_grad_batches": 2})
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("accumulate_grad_batches", r"no setting, .* data\.max_batch_per_device"),
+        ("gradient_clip_val", r"no setting, .*: set module\.gradient_clip_norm"),
+        ("callbacks", r"no setting, .*: add \+callbacks\.NAME"),
+        ("typo", r"no argument of .*: correct the name"),
+    ],
+)
+def test_what_the_trainer_would_ignore_is_no_setting(setting: str, remedy: str) -> None:
+    check_trainer({**TRAINER, "max_time": "00:01:00:00"})
+    with pytest.raises(ValueError, match=rf"trainer\.{setting} is {remedy}"):
+        check_trainer({**TRAINER, setting: 2})
+
+
+def test_what_no_configuration_changes_is_no_setting() -> None:
+    module, split = LightningModule(), BatchSplit(8, 1)
+    made = trainer_arguments(
+        {**TRAINER, "devices": 1}, module=module, split=split, collective_timeout_s=60.0
+    )
+    for name in made.keys() - TRAINER.keys():
+        with pytest.raises(ValueError, match=rf"trainer\.{name} is no setting"):
+            check_trainer({**TRAINER, name: made[name]})
 
 
 def test_lightning_counts_passes_where_the_configuration_counts_global_batches() -> None:

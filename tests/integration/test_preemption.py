@@ -142,6 +142,16 @@ def test_a_finished_run_started_again_leaves_everything_alone(
 
 
 @pytest.mark.slow
+def test_another_runs_checkpoint_must_leave_steps_to_train(
+    small_shards: Path, whole_run: Path, tmp_path: Path
+) -> None:
+    last = whole_run / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match=r"set trainer\.max_steps above"):
+        train(configure(small_shards, tmp_path / "finetune", f"ckpt_path={last}"))
+    assert not (tmp_path / "finetune").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("max_steps", ["trainer.max_steps=999", "trainer.max_steps=1"])
 def test_another_training_does_not_get_into_the_folder(
     small_shards: Path, whole_run: Path, max_steps: str

@@ -71,7 +71,7 @@ def is_finished(checkpoint: str | Path | None, *, max_steps: int, run_dir: Path)
         return False
     if Path(checkpoint).resolve().parent != (run_dir / "checkpoints").resolve():
         raise ValueError(
-            f"ckpt_path: {checkpoint} is of step {step} and trainer.max_steps is {max_steps}, which "
+            f"ckpt_path: {checkpoint} is of step {step}, and trainer.max_steps {max_steps} "
             f"counts its steps, too: set trainer.max_steps above {step}"
         )
     _log.info(

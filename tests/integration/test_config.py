@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 KINDS = {"ddpm": "denoiser", "segmenter": "segmenter", "srgan": "upscaler"}
-OWN_GROUPS = ("experiment", "module", "trainer", "logger", "callbacks", "schedule", "network")
+OWN_GROUPS = (
+    "experiment", "module", "optimizer", "trainer", "logger", "callbacks", "schedule", "network",
+)  # fmt: skip
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -97,6 +99,17 @@ def test_any_value_can_be_overridden() -> None:
     assert cfg.module.schedule.num_timesteps == 1000
     assert cfg.module.lr_scheduler.total_steps == cfg.trainer.max_steps
     assert cfg.data.seed == 0
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_another_optimizer_brings_its_own_numbers(optimizer: str, experiment: str) -> None:
+    expected = OmegaConf.load(CONF / "optimizer" / f"{optimizer}.yaml")
+    names = ["optimizer", *(["discriminator_optimizer"] if "srgan" in experiment else [])]
+    overrides = [f"optimizer@module.{name}={optimizer}" for name in names]
+    cfg = composed(f"experiment={experiment}", *overrides)
+    for name in names:
+        assert cfg.module[name] == expected
 
 
 @pytest.mark.parametrize("group", OWN_GROUPS)

@@ -90,10 +90,8 @@ def fit(batches: list[Batch]) -> Callable[..., Trainer]:
         ckpt_path: Path | None = None,
         **settings: Any,
     ) -> Trainer:
-        loader, held_out_loader = (
-            DataLoader(part, batch_size=None)  # type: ignore[arg-type]
-            for part in (batches, held_out)
-        )
+        loader: Any = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+        held_out_loader: Any = DataLoader(held_out, batch_size=None)  # type: ignore[arg-type]
         arguments: dict[str, Any] = {
             "max_steps": max_steps,
             "accelerator": "cpu",

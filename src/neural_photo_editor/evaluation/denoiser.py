@@ -1,6 +1,5 @@
 """Judging a denoiser: its loss over the timesteps, and images drawn from pure noise."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -12,12 +11,15 @@ from neural_photo_editor.diffusion.noise import training_noise
 from neural_photo_editor.diffusion.objective import denoising_loss
 from neural_photo_editor.diffusion.samplers import sample
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.diffusion.timestep_ranges import (
+    sum_by_timestep_range,
+    timestep_range_names,
+)
 from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
 from neural_photo_editor.evaluation.held_out import Batches
 from neural_photo_editor.evaluation.pictures import enlarge, save_grid, to_pictures
 from neural_photo_editor.imaging.value_range import to_model_range
 
-NUM_BUCKETS = 5
 PICTURE_PX = 128
 
 
@@ -91,11 +93,11 @@ def evaluate_denoiser(
 
 
 def _loss_by_timestep(loss: Tensor, t: Tensor, num_timesteps: int) -> dict[str, float]:
-    """Average the loss, (N,), in equal ranges of t, (N,); ranges without a sample are left out."""
-    bounds = [num_timesteps * i // NUM_BUCKETS for i in range(NUM_BUCKETS + 1)]
-    means = {}
-    for low, high in pairwise(bounds):
-        inside = (t > low) & (t <= high)
-        if inside.any():
-            means[f"loss/t{low + 1:03d}-{high:03d}"] = float(loss[inside].mean())
-    return means
+    """Average the loss, (N,), by quarter of t, (N,); quarters without a sample are left out."""
+    sums, counts = sum_by_timestep_range(loss, t, num_timesteps=num_timesteps)
+    names = timestep_range_names(num_timesteps)
+    return {
+        f"loss/{name}": float(total / count)
+        for name, total, count in zip(names, sums, counts, strict=True)
+        if count
+    }

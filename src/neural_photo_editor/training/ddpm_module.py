@@ -1,9 +1,7 @@
 """Training of the denoiser."""
 
-from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from neural_photo_editor.common.seeding import derive_seed
@@ -11,6 +9,10 @@ from neural_photo_editor.diffusion.noise import training_noise
 from neural_photo_editor.diffusion.objective import denoising_loss, min_snr_table, min_snr_weights
 from neural_photo_editor.diffusion.samplers import sample
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
+from neural_photo_editor.diffusion.timestep_ranges import (
+    sum_by_timestep_range,
+    timestep_range_names,
+)
 from neural_photo_editor.imaging.value_range import to_uint8
 from neural_photo_editor.training.portrait_module import (
     Batch,
@@ -18,8 +20,6 @@ from neural_photo_editor.training.portrait_module import (
     OptimizerFactory,
     PortraitModule,
 )
-
-NUM_BUCKETS = 4
 
 
 class DDPMModule(PortraitModule):
@@ -75,10 +75,9 @@ class DDPMModule(PortraitModule):
         self.min_snr_gamma = min_snr_gamma
         self.sample_steps = sample_steps
         self.samples_per_side = max(1, int(num_samples**0.5))
-        # Names such as "train/loss_t001-125": the loss differs tenfold between small and large t.
-        bounds = [schedule.num_timesteps * i // NUM_BUCKETS for i in range(NUM_BUCKETS + 1)]
-        self._bucket_names = tuple(
-            f"train/loss_t{low + 1:03d}-{high:03d}" for low, high in pairwise(bounds)
+        # Names such as "train/loss_t001-125".
+        self._range_names = tuple(
+            f"train/loss_{name}" for name in timestep_range_names(schedule.num_timesteps)
         )
 
     def artifact_metadata(self) -> dict[str, Any]:
@@ -86,13 +85,10 @@ class DDPMModule(PortraitModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         losses, t = self._losses(batch, seed=self.seed, epoch=self.current_epoch)
-        bucket = (t * NUM_BUCKETS - 1) // self.schedule.num_timesteps
-        zeros = losses.new_zeros(NUM_BUCKETS)
-        self.means.add(
-            self._bucket_names,
-            zeros.index_add(0, bucket, losses.detach()),
-            zeros.index_add(0, bucket, torch.ones_like(losses)),
+        sums, counts = sum_by_timestep_range(
+            losses.detach(), t, num_timesteps=self.schedule.num_timesteps
         )
+        self.means.add(self._range_names, sums, counts)
         if self.min_snr_gamma is not None:
             losses = losses * min_snr_table(self.schedule, self.min_snr_gamma, losses.device)[t]
         loss = losses.mean()

@@ -58,7 +58,7 @@ class PaintingServer:
 def _evaluations() -> dict[str, EvaluationResult]:
     return {
         "denoiser": EvaluationResult(
-            "denoiser", 9, {"loss": 0.02, "loss/t001-100": 0.1}, ["s.png"]
+            "denoiser", 9, {"loss": 0.02, "loss/t001-125": 0.1}, ["s.png"]
         ),
         "segmenter": EvaluationResult(
             "segmenter", 9, {"mean_iou": 0.9, "iou/hair": 0.8}, ["s.png"]

@@ -18,13 +18,13 @@ class ConfiguredRates(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        optimizers, schedulers = _made_anew(pl_module)
+        optimizers, schedulers = made_anew(pl_module)
         for optimizer, new in zip(trainer.optimizers, optimizers, strict=True):
             for group, settings in zip(optimizer.param_groups, new.param_groups, strict=True):
                 group |= {name: v for name, v in settings.items() if name not in STATE}
         for config, made in zip(trainer.lr_scheduler_configs, schedulers, strict=True):
             scheduler = config.scheduler
-            assert isinstance(scheduler, LambdaLR)
+            assert isinstance(scheduler, LambdaLR)  # See `run_settings.check_parts`.
             scheduler.base_lrs = list(made.base_lrs)
             rates = [
                 base * factor(scheduler.last_epoch)
@@ -35,7 +35,8 @@ class ConfiguredRates(Callback):
             scheduler._last_lr = list(rates)
 
 
-def _made_anew(module: LightningModule) -> tuple[list[Optimizer], list[LRScheduler]]:
+def made_anew(module: LightningModule) -> tuple[list[Optimizer], list[LRScheduler]]:
+    """Return a module's optimizers and schedules as its configuration says, without any state."""
     made: Any = module.configure_optimizers()
     if isinstance(made, dict):
         return [made["optimizer"]], [made["lr_scheduler"]["scheduler"]]

@@ -12,9 +12,11 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from neural_photo_editor.common.batch_split import BatchSplit, split_batch
 from neural_photo_editor.training.checkpoint import WholeFileCheckpointIO
+from neural_photo_editor.training.configured_rates import made_anew
 from neural_photo_editor.training.launchers import launched_processes
 from neural_photo_editor.training.memory import checkpoint_activations
 from neural_photo_editor.training.resume import checkpoint_to_continue
@@ -130,11 +132,25 @@ def check_parts(module: LightningModule, datamodule: LightningDataModule) -> Non
     """Open the data and make the optimizers once, so that their errors come before the training.
 
     Raises:
-        ValueError: from the data module, an optimizer or a learning rate schedule.
+        ValueError: from the data module, an optimizer or a learning rate schedule; or one of them
+            has an argument that it does not know, or a schedule is none that can go on.
     """
     datamodule.setup("fit")
     datamodule.train_dataloader()
-    module.configure_optimizers()
+    try:
+        _, schedules = made_anew(module)
+    except TypeError as error:  # The only arguments are those of the configuration.
+        raise ValueError(
+            f"module: its settings of an optimizer or lr_scheduler do not fit: {error}; leave the "
+            "argument out, or choose another optimizer, such as optimizer@module.optimizer=adamw"
+        ) from error
+    for schedule in schedules:
+        if not isinstance(schedule, LambdaLR):
+            raise ValueError(
+                f"module: an lr_scheduler makes a {type(schedule).__name__}, but a run that goes "
+                "on needs the rate of any step: set its _target_ to a function that makes a "
+                "torch.optim.lr_scheduler.LambdaLR, such as training.lr_schedule.warmup_cosine"
+            )
 
 
 def split_for_devices(
@@ -229,6 +245,21 @@ def trainer_arguments(
         "enable_model_summary": False,
         "plugins": plugins,
     }
+
+
+def make_trainer(**arguments: Any) -> Trainer:
+    """Make Lightning's Trainer.
+
+    Raises:
+        ValueError: an argument has a value or type that it does not take.
+    """
+    try:
+        return Trainer(**arguments)
+    except (TypeError, AttributeError) as error:  # It checks few types by itself.
+        raise ValueError(
+            f"trainer: a setting has a wrong type: {error}; compare conf/trainer/default.yaml and "
+            "the arguments of lightning.pytorch.Trainer"
+        ) from error
 
 
 def num_processes(trainer: Mapping[str, Any]) -> int:

@@ -4,20 +4,26 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor
+from torch.optim.lr_scheduler import StepLR
 
 from neural_photo_editor.common.batch_split import BatchSplit
+from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 from neural_photo_editor.networks.srresnet import SRResNet
+from neural_photo_editor.training.lr_schedule import warmup_cosine
 from neural_photo_editor.training.run_settings import (
     adapt_networks,
     best_precision,
+    check_parts,
     check_trainer,
+    make_trainer,
     num_processes,
     resolve_auto,
     split_for_devices,
     trainer_arguments,
 )
+from neural_photo_editor.training.segmenter_module import SegmenterModule
 from neural_photo_editor.training.strategies import make_strategy
 
 TRAINER: dict[str, Any] = {
@@ -86,6 +92,31 @@ def test_what_no_configuration_changes_is_no_setting() -> None:
     for name in made.keys() - TRAINER.keys():
         with pytest.raises(ValueError, match=rf"trainer\.{name} is no setting"):
             check_trainer({**TRAINER, name: made[name]})
+
+
+@pytest.mark.parametrize("setting", [{"limit_val_batches": "a"}, {"max_time": 5}])
+def test_a_wrong_type_is_a_wrong_setting(setting: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="trainer: a setting has a wrong type: "):
+        make_trainer(accelerator="cpu", **setting)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"optimizer": partial(torch.optim.Adam, momentum=0.9)}, "'momentum'; leave the argument"),
+        ({"lr_scheduler": partial(warmup_cosine, warmup=1)}, "'warmup'; leave the argument"),
+        ({"lr_scheduler": partial(StepLR, step_size=1)}, r"a StepLR, but .*\.warmup_cosine"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(
+    changes: dict[str, Any], named: str, rates: dict[str, Any]
+) -> None:
+    data = LightningDataModule.from_datasets([0])
+    network = SegmentationUNet(widths=(8, 8))
+    check_parts(SegmenterModule(network, resolution=32, **rates), data)
+    module = SegmenterModule(network, resolution=32, **{**rates, **changes})
+    with pytest.raises(ValueError, match=f"module: .*{named}"):
+        check_parts(module, data)
 
 
 def test_lightning_counts_passes_where_the_configuration_counts_global_batches() -> None:

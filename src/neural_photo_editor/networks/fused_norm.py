@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class GroupNormSiLU(nn.GroupNorm):
@@ -13,20 +14,31 @@ class GroupNormSiLU(nn.GroupNorm):
 
     On channels_last tensors of a CPU, training uses an operation of our own: in bfloat16, torch's
     takes two to five times as long. It also keeps one tensor less for the backward pass (the value
-    between the two). Elsewhere, and without gradients, torch's operations run.
+    between the two). On GPUs, where autocast computes both in float32, the backward pass computes
+    them again instead of keeping them, unless torch.compile has decided. Elsewhere, and without
+    gradients, torch's operations run.
     """
 
     def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
         """x: float, (N, C, H, W); offset: (N, C), added to every pixel of x before anything else.
 
-        Returns the shape and dtype of x.
+        Returns the shape of x, and its dtype but under autocast of a GPU: float32.
         """
-        if not torch.is_grad_enabled() or x.device.type != "cpu" or x.is_contiguous():
-            x = x if offset is None else x + offset[:, :, None, None]
-            z = F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
-            return F.silu(z, inplace=not torch.is_grad_enabled())
-        apply: Callable[..., Tensor] = _GroupNormSiLU.apply
-        return apply(x, offset, self.weight, self.bias, self.num_groups, self.eps)
+        on_cpu = x.device.type == "cpu"
+        if torch.is_grad_enabled() and on_cpu and not x.is_contiguous():
+            apply: Callable[..., Tensor] = _GroupNormSiLU.apply
+            return apply(x, offset, self.weight, self.bias, self.num_groups, self.eps)
+        if torch.is_grad_enabled() and not on_cpu and not torch.compiler.is_compiling():
+            computed_again: Tensor = checkpoint(
+                self._with_torch, x, offset, use_reentrant=False, preserve_rng_state=False
+            )
+            return computed_again
+        return self._with_torch(x, offset)
+
+    def _with_torch(self, x: Tensor, offset: Tensor | None) -> Tensor:
+        x = x if offset is None else x + offset[:, :, None, None]
+        z = F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+        return F.silu(z, inplace=not torch.is_grad_enabled())
 
 
 class _GroupNormSiLU(torch.autograd.Function):

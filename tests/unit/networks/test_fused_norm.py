@@ -116,3 +116,21 @@ def test_an_offset_counts_in_torchs_own_operations_too() -> None:
     with torch.no_grad():
         torch.testing.assert_close(norm(x, offset), fused.detach(), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(norm(x.contiguous(), offset), fused, atol=1e-5, rtol=1e-4)
+
+
+def test_other_devices_keep_nothing_but_the_input() -> None:
+    norm = GroupNormSiLU(4, 32, eps=1e-5).to("meta")
+    x = torch.empty(2, 32, 16, 16, device="meta", requires_grad=True)
+    offset = torch.empty(2, 32, device="meta", requires_grad=True)
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        y = norm(x, offset)
+    y.sum().backward()
+
+    assert not [tensor for tensor in kept if tensor.shape == x.shape and tensor is not x]
+    assert [v.grad is not None for v in (x, offset, norm.weight)] == [True, True, True]

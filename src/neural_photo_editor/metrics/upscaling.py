@@ -75,7 +75,7 @@ def region_agreement(logits: Tensor, target_logits: Tensor) -> dict[str, Tensor]
 
     Returns:
         ``segmenter_agreement``, the share of pixels with the same region, and ``segmenter_miou``,
-        the mean IoU of the regions seen in the target; float64, (N,), 0..1.
+        the mean IoU of the regions seen in the target; float64, (N,), 0..1, on the logits' device.
     """
     agreement, miou = [], []
     for labels, target in zip(logits.argmax(1), target_logits.argmax(1), strict=True):
@@ -83,5 +83,6 @@ def region_agreement(logits: Tensor, target_logits: Tensor) -> dict[str, Tensor]
         confusion.update(labels, target)
         agreement.append(confusion.pixel_accuracy())
         miou.append(confusion.mean_iou())
-    values = torch.tensor([agreement, miou], dtype=torch.float64)
+    # On the device: several processes average what is logged there.
+    values = torch.tensor([agreement, miou], dtype=torch.float64, device=logits.device)
     return dict(zip(("segmenter_agreement", "segmenter_miou"), values, strict=True))

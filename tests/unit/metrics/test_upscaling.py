@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neural_photo_editor.metrics.image_quality import psnr_y
+from neural_photo_editor.metrics.segmentation import ConfusionMatrix
 from neural_photo_editor.metrics.upscaling import (
     perceptual_distance,
     rate_upscaled,
@@ -41,6 +42,15 @@ def test_regions_agree_as_counted() -> None:
     assert agreement["segmenter_agreement"].tolist() == [0.5, 1.0]
     # Region 0: 1 of 2, region 1: 1 of 3; region 3 is not in the target.
     assert agreement["segmenter_miou"].tolist() == pytest.approx([(1 / 2 + 1 / 3) / 2, 1.0])
+
+
+def test_agreement_stays_on_the_device_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A tensor on meta has no values to count.
+    monkeypatch.setattr(ConfusionMatrix, "update", lambda self, predicted, labels: None)
+    on_meta = torch.zeros(2, 4, 1, 4, device="meta")
+    for values in region_agreement(on_meta, on_meta).values():
+        assert values.device == on_meta.device
+        assert values.shape == (2,)
 
 
 def test_ratings_have_a_value_per_photo() -> None:

@@ -79,7 +79,7 @@ def prepare(cfg: DictConfig) -> Run | None:
             read_origin(run_dir, datamodule.manifest)
     if resume.is_finished(cfg.ckpt_path, max_steps=cfg.trainer.max_steps, run_dir=run_dir):
         return None
-    trainer = Trainer(
+    trainer = run_settings.make_trainer(
         **run_settings.trainer_arguments(
             resolved["trainer"],
             module=module,
@@ -90,7 +90,7 @@ def prepare(cfg: DictConfig) -> Run | None:
             SameRun({**resolved, "manifest": datamodule.manifest.digest}),
             PassesPerStep(),
             ConfiguredRates(),
-            *(instantiate(callback) for callback in cfg.callbacks.values()),
+            *make_all(cfg.callbacks),
         ],
         logger=False,
         default_root_dir=run_dir,
@@ -98,8 +98,13 @@ def prepare(cfg: DictConfig) -> Run | None:
     if rank_zero_only.rank == 0:  # Nothing is touched before all settings have been found good.
         _log_split(split, cfg)
         _begin(run_dir, cfg, datamodule.manifest)
-    trainer.loggers = [made for logger in cfg.logger.values() if (made := instantiate(logger))]
+    trainer.loggers = make_all(cfg.logger)
     return Run(resolved, module, datamodule, trainer)
+
+
+def make_all(group: DictConfig) -> list[Any]:
+    """Make the objects of a configuration's group; one set to null is left out."""
+    return [made for config in group.values() if (made := instantiate(config)) is not None]
 
 
 def fit(run: Run) -> Path:

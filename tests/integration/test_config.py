@@ -10,6 +10,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from lightning.pytorch import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from neural_photo_editor.common.regions import NUM_REGIONS
@@ -17,6 +18,7 @@ from neural_photo_editor.data.shard_writer import write_shards
 from neural_photo_editor.data.synthetic_source import SyntheticPortraits
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 from neural_photo_editor.training.portrait_module import PortraitModule
+from pipelines.train import make_all
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
@@ -110,6 +112,14 @@ def test_another_optimizer_brings_its_own_numbers(optimizer: str, experiment: st
     cfg = composed(f"experiment={experiment}", *overrides)
     for name in names:
         assert cfg.module[name] == expected
+
+
+def test_a_callback_set_to_null_is_left_out(tmp_path: Path) -> None:
+    settings = ("experiment=demo_ddpm", "data.shards=here", f"run_dir={tmp_path}")
+    made = make_all(composed(*settings).callbacks)
+    fewer = make_all(composed(*settings, "callbacks.samples=null").callbacks)
+    assert len(fewer) == len(made) - 1
+    assert all(isinstance(callback, Callback) for callback in fewer)
 
 
 @pytest.mark.parametrize("group", OWN_GROUPS)

@@ -62,6 +62,25 @@ def test_absent_classes_get_no_gradient_of_their_own(
     torch.testing.assert_close(dice_loss(moved, labels), dice_loss(logits, labels))
 
 
+def test_an_absent_class_without_probability_costs_nothing() -> None:
+    labels = torch.tensor([[[0, 1], [2, 2]]])
+    logits = (1000 * F.one_hot(labels, 4).permute(0, 3, 1, 2).float()).requires_grad_()
+    loss = dice_loss(logits, labels)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_the_loss_waits_for_no_value_on_the_device() -> None:
+    # meta has none: whatever reads one fails.
+    logits = torch.zeros(2, 5, 6, 7, device="meta", requires_grad=True)
+    labels = torch.zeros(2, 6, 7, dtype=torch.int64, device="meta")
+    loss = cross_entropy_dice_loss(logits, labels, class_weights=torch.ones(5, device="meta"))
+    loss.backward()
+    assert loss.device == logits.device
+
+
 def test_low_precision_logits_give_a_float32_loss(
     batch: tuple[torch.Tensor, torch.Tensor],
 ) -> None:

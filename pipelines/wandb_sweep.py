@@ -34,7 +34,6 @@ def wandb_sweep(overrides: Sequence[str]) -> dict[str, Any]:
     space = OmegaConf.select(cfg, "hydra.sweeper.space", throw_on_missing=False)
     if not space:
         raise ValueError("choose a search space with sweep=NAME; conf/sweep has them")
-    fixed = [override for override in overrides if not override.startswith("sweep=")]
     return {
         "name": cfg.name,
         "method": "bayes",
@@ -44,7 +43,7 @@ def wandb_sweep(overrides: Sequence[str]) -> dict[str, Any]:
         },
         "run_cap": cfg.hydra.sweeper.trials,
         "program": "pipelines/train.py",
-        "command": ["${env}", "python", "${program}", *fixed, RUN_DIR, "${args_no_hyphens}"],
+        "command": ["${env}", "python", "${program}", *overrides, RUN_DIR, "${args_no_hyphens}"],
         "parameters": {name: _parameter(range_) for name, range_ in _plain(space).items()},
     }
 

@@ -22,6 +22,7 @@ from pipelines.hydra_plugins.optuna_sweeper import OptunaSweeper
 from pipelines.wandb_sweep import CONF, wandb_sweep
 
 ROOT = CONF.parent
+SPACES = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))
 TINY = (
     "experiment=demo_segmenter",
     "sweep=segmenter",
@@ -190,6 +191,29 @@ def test_wandb_gets_the_same_space_and_its_agent_a_command_that_composes(
         cfg = compose("train", [*command[3:-1], *arguments])
     assert cfg.run_dir == f"outputs/sweeps/{experiment}/trial7"
     assert cfg.module.optimizer.lr == chosen["module.optimizer.lr"]["value"]
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_all_trials_see_the_same_photos(space: str) -> None:
+    ranges = yaml.safe_load((CONF / "sweep" / f"{space}.yaml").read_text())["hydra"]["sweeper"]
+    # Steps and validation count batches.
+    assert not [name for name in ranges["space"] if name.startswith(("data.", "trainer."))]
+
+
+@pytest.mark.parametrize(
+    "changes", [[], ["module.pretrain_steps=10000", "trainer.max_steps=15000"]]
+)
+def test_an_upscaler_s_trial_is_judged_once_at_its_end(changes: list[str]) -> None:
+    overrides = ["experiment=srgan_x4", "sweep=upscaler", "data.shards=data/x", *changes]
+    sweep = wandb_sweep(overrides)
+    assert sweep["metric"] == {"name": "val/perceptual", "goal": "minimize"}
+    assert "module.perceptual_weight" not in sweep["parameters"]
+    assert set(overrides) < set(sweep["command"])  # The agent's trials are judged alike.
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides, return_hydra_config=True)
+    assert cfg.hydra.sweeper.mode == "min"
+    assert cfg.callbacks.best.monitor == cfg.monitor.metric == "val/perceptual"
+    assert cfg.trainer.val_check_interval == cfg.trainer.max_steps > cfg.module.pretrain_steps
 
 
 def test_a_sweep_without_a_space_is_refused() -> None:

@@ -33,6 +33,19 @@ def test_the_commands_of_a_document_are_taken(document: str) -> None:
     assert found == {}
 
 
+def test_no_training_takes_the_name_of_another_experiment() -> None:
+    experiments = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    named = [
+        dict(re.findall(r"\b(experiment|name)=(\w+)", command))
+        for commands in DOCUMENTS.values()
+        for command in commands
+        if "pipelines/train.py" in command
+    ]
+    assert any("name" in chosen for chosen in named)
+    taken = [c for c in named if c.get("name") in experiments and c["name"] != c["experiment"]]
+    assert taken == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_linked_files_exist(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)

@@ -86,5 +86,6 @@ def cross_entropy_dice_loss(
     Returns:
         float32 scalar.
     """
-    summed = F.cross_entropy(logits.float(), labels, weight=class_weights, reduction="sum")
-    return summed / labels.numel() + dice_weight * dice_loss(logits, labels)
+    # torch's own sum of them has no deterministic form on a GPU.
+    losses = F.cross_entropy(logits.float(), labels, weight=class_weights, reduction="none")
+    return losses.mean() + dice_weight * dice_loss(logits, labels)

@@ -1,9 +1,12 @@
 """Segmentation losses against sums written out in float64."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from neural_photo_editor.losses.segmentation import (
     balanced_weights,
@@ -79,6 +82,22 @@ def test_the_loss_waits_for_no_value_on_the_device() -> None:
     loss = cross_entropy_dice_loss(logits, labels, class_weights=torch.ones(5, device="meta"))
     loss.backward()
     assert loss.device == logits.device
+
+
+def test_deterministic_training_can_compute_the_loss_on_a_gpu() -> None:
+    class Reductions(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is torch.ops.aten.nll_loss2d_forward.default:
+                seen.append(args[3])
+            return func(*args, **(kwargs or {}))
+
+    seen: list[int] = []
+    with Reductions():
+        cross_entropy_dice_loss(torch.zeros(2, 5, 6, 7), torch.zeros(2, 6, 7, dtype=torch.int64))
+    # All others add in the order in which a GPU's threads happen to run, and it refuses that.
+    assert seen == [0]  # No reduction.
 
 
 def test_low_precision_logits_give_a_float32_loss(

@@ -19,6 +19,11 @@ def blocks(network: nn.Module) -> list[nn.Module]:
     ]
 
 
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a network keeps running averages of its activations."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
 def checkpoint_activations(network: nn.Module) -> None:
     """Let each block keep its input alone and compute the rest again in the backward pass.
 
@@ -27,7 +32,7 @@ def checkpoint_activations(network: nn.Module) -> None:
     Raises:
         ValueError: the network has batch normalization, whose running averages would move twice.
     """
-    if any(isinstance(module, _BatchNorm) for module in network.modules()):
+    if has_batch_norm(network):
         raise ValueError(
             f"activation_checkpointing is true, but {type(network).__name__} has batch "
             "normalization, whose averages would move twice a step: set it to false and lower "

@@ -10,7 +10,7 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
-from neural_photo_editor.training.memory import blocks
+from neural_photo_editor.training.memory import blocks, has_batch_norm
 
 STRATEGIES = ("auto", "ddp", "fsdp")
 
@@ -27,7 +27,8 @@ def make_strategy(
         timeout_s: longest wait for another process, in seconds; then the process ends.
 
     Raises:
-        ValueError: fsdp with a module whose optimization is manual.
+        ValueError: fsdp with a module whose optimization is manual, or with batch normalization,
+            whose running averages FSDP, unlike DDP, leaves different on each process.
     """
     timeout = timedelta(seconds=timeout_s)
     if name == "fsdp":
@@ -35,6 +36,12 @@ def make_strategy(
             raise ValueError(
                 f"trainer.strategy is fsdp, but {type(module).__name__} trains two networks in "
                 "turns: set trainer.strategy=ddp; its networks are small"
+            )
+        if has_batch_norm(module):
+            raise ValueError(
+                f"trainer.strategy is fsdp, but {type(module).__name__} has batch normalization, "
+                "whose running averages would differ between processes: set trainer.strategy=ddp; "
+                "its network is small"
             )
         return ModelParallelStrategy(
             data_parallel_size=processes,
@@ -60,7 +67,8 @@ def shard_network(network: nn.Module, mesh: DeviceMesh) -> None:
     to the library's default: it would compute validation with weights gathered before the EMA
     swapped them.
     """
-    # FSDP takes weights apart by rows.
+    # FSDP takes weights apart by rows. With channels_last, activations stay in NHWC order: it is
+    # enough for a convolution that its input is.
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     data_parallel = mesh["data_parallel"]
     for module in (*blocks(network), network):

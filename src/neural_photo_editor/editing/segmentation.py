@@ -33,9 +33,10 @@ class MirrorAveraged(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, float (N, 11, R, R), of photos, float (N, 3, R, R) in [-1, 1]."""
-        logits: Tensor = self.network(x)
+        # Halved at once, into memory of its own: a CUDA graph's next call writes over its last.
+        half: Tensor = self.network(x) / 2
         mirrored: Tensor = self.network(x.flip(-1))
-        return (logits + mirrored.flip(-1)) / 2
+        return half + mirrored.flip(-1) / 2
 
 
 @dataclass(frozen=True)

@@ -227,3 +227,18 @@ def test_mirror_averaged_logits_are_symmetric_and_the_mean_of_both() -> None:
         expected = torch.stack((network(x), network(x.flip(3)).flip(3))).mean(0)
         torch.testing.assert_close(logits, expected)
         assert not torch.allclose(network(x.flip(3)), network(x).flip(3))
+
+
+def test_mirror_averaging_outlives_a_network_that_returns_the_same_memory_again() -> None:
+    class Recycling(torch.nn.Module):  # As a CUDA graph does.
+        def __init__(self, network: torch.nn.Module) -> None:
+            super().__init__()
+            self.network, self.memory = network, torch.zeros(2, 11, 16, 16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.memory.copy_(self.network(x))
+
+    network = SegmentationUNet(widths=(8, 16), blocks_per_level=1).eval()
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(MirrorAveraged(Recycling(network))(x), MirrorAveraged(network)(x))

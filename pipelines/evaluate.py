@@ -1,7 +1,8 @@
 """Judge a network on held-out photos: ``python pipelines/evaluate.py run_dir=DIR``."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import torch
@@ -14,7 +15,7 @@ from neural_photo_editor.data.datamodule import ShardDataModule
 from neural_photo_editor.diffusion.schedule import NoiseSchedule
 from neural_photo_editor.evaluation.denoiser import evaluate_denoiser
 from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
-from neural_photo_editor.evaluation.held_out import first_samples
+from neural_photo_editor.evaluation.held_out import Batches, first_samples
 from neural_photo_editor.evaluation.segmenter import evaluate_segmenter
 from neural_photo_editor.evaluation.trained_network import (
     TrainedNetwork,
@@ -25,6 +26,13 @@ from neural_photo_editor.evaluation.upscaler import evaluate_upscaler
 from neural_photo_editor.training.perceptual import make_segmenter
 
 _log = get_logger(__name__)
+
+_SETTINGS = {
+    "denoiser": ["sampling_steps", "seed"],
+    "segmenter": ["test_time_flip"],
+    "upscaler": ["degradation", "segmenter_checkpoint", "seed"],
+}
+"""What each kind's metrics and pictures depend on, beside the photos."""
 
 
 def evaluate(cfg: DictConfig) -> EvaluationResult:
@@ -47,15 +55,35 @@ def evaluate(cfg: DictConfig) -> EvaluationResult:
         require_labels=kind == "segmenter",
     )
     datamodule.setup()
+    settings = OmegaConf.to_container(OmegaConf.masked_copy(cfg, _SETTINGS[kind]), resolve=True)
+    settings = {
+        **cast(dict[str, Any], settings),
+        "max_samples": cfg.max_samples,
+        "data_name": datamodule.manifest.name,
+        "data_manifest_digest": datamodule.manifest.digest,
+    }
+    out_dir = Path(cfg.out_dir) if cfg.out_dir else folder / "evaluation"
+    network_sha256 = trained.sha256()
     batches = first_samples(datamodule.val_dataloader(), cfg.max_samples)
+    measured = _measure(cfg, trained, batches, out_dir)
+    result = replace(measured, network_sha256=network_sha256, settings=settings)
+    result.save(out_dir)
+    text = ", ".join(f"{k} {value:.4g}" for k, value in result.metrics.items() if "/" not in k)
+    _log.info("%s on %d held-out photos: %s", kind, result.num_samples, text)
+    return result
+
+
+def _measure(
+    cfg: DictConfig, trained: TrainedNetwork, batches: Batches, out_dir: Path
+) -> EvaluationResult:
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     shared: dict[str, Any] = {
-        "out_dir": Path(cfg.out_dir) if cfg.out_dir else folder / "evaluation",
+        "out_dir": out_dir,
         "num_images": cfg.num_images,
         "device": auto if cfg.device == "auto" else cfg.device,
     }
-    if kind == "denoiser":
-        result = evaluate_denoiser(
+    if trained.metadata["kind"] == "denoiser":
+        return evaluate_denoiser(
             trained.network,
             batches,
             schedule=NoiseSchedule.from_spec(trained.metadata["schedule"]),
@@ -63,25 +91,20 @@ def evaluate(cfg: DictConfig) -> EvaluationResult:
             seed=cfg.seed,
             **shared,
         )
-    elif kind == "segmenter":
-        result = evaluate_segmenter(
-            trained.network, batches, test_time_flip=cfg.test_time_flip, **shared
-        )
-    else:
-        if cfg.segmenter_checkpoint and not Path(cfg.segmenter_checkpoint).is_file():
-            raise ValueError(f"segmenter_checkpoint: there is no file {cfg.segmenter_checkpoint}")
-        result = evaluate_upscaler(
-            trained.network,
-            batches,
-            scale=trained.metadata["scale"],
-            degradation=instantiate(cfg.degradation),
-            segmenter=make_segmenter(cfg.segmenter_checkpoint),
-            seed=cfg.seed,
-            **shared,
-        )
-    text = ", ".join(f"{k} {value:.4g}" for k, value in result.metrics.items() if "/" not in k)
-    _log.info("%s on %d held-out photos: %s", kind, result.num_samples, text)
-    return result
+    if trained.metadata["kind"] == "segmenter":
+        flip = cfg.test_time_flip
+        return evaluate_segmenter(trained.network, batches, test_time_flip=flip, **shared)
+    if cfg.segmenter_checkpoint and not Path(cfg.segmenter_checkpoint).is_file():
+        raise ValueError(f"segmenter_checkpoint: there is no file {cfg.segmenter_checkpoint}")
+    return evaluate_upscaler(
+        trained.network,
+        batches,
+        scale=trained.metadata["scale"],
+        degradation=instantiate(cfg.degradation),
+        segmenter=make_segmenter(cfg.segmenter_checkpoint),
+        seed=cfg.seed,
+        **shared,
+    )
 
 
 def _load(cfg: DictConfig) -> tuple[TrainedNetwork, Path]:

@@ -10,16 +10,19 @@ from omegaconf import DictConfig, OmegaConf
 from neural_photo_editor.artifacts.export import export_artifact
 from neural_photo_editor.artifacts.load import load_artifact
 from neural_photo_editor.artifacts.mirror import mirror_version
-from neural_photo_editor.common.log import configure_logging
+from neural_photo_editor.common.log import configure_logging, get_logger
 from neural_photo_editor.data.origin import read_origin
 from neural_photo_editor.data.shard_manifest import ShardManifest
 from neural_photo_editor.evaluation.evaluation_result import METRICS_NAME, EvaluationResult
-from neural_photo_editor.evaluation.trained_network import from_checkpoint
+from neural_photo_editor.evaluation.trained_network import TrainedNetwork, from_checkpoint
+
+_log = get_logger(__name__)
 
 
 def export(cfg: DictConfig) -> str:
     """Export the run's averaged weights and return the reference, such as ``ddpm_128@3``.
 
+    Metrics and preview come from the run's evaluation, if it was of this checkpoint's weights.
     The reference and the artifact's digest also go to ``run_dir/artifact.json``.
 
     Raises:
@@ -30,12 +33,7 @@ def export(cfg: DictConfig) -> str:
     trained = from_checkpoint(run_dir / "checkpoints" / cfg.checkpoint)
     config_yaml = (run_dir / "config.yaml").read_text()
     config = OmegaConf.create(config_yaml)
-    metrics: dict[str, float] = {}
-    preview: bytes | None = None
-    if (run_dir / "evaluation" / METRICS_NAME).is_file():
-        evaluation = EvaluationResult.load(run_dir / "evaluation")
-        metrics = evaluation.metrics
-        preview = (run_dir / "evaluation" / evaluation.pictures[0]).read_bytes()
+    metrics, preview = _evaluation(run_dir, trained, cfg.checkpoint)
     folder = export_artifact(
         trained.network,
         name=cfg.name or config.name,
@@ -52,6 +50,34 @@ def export(cfg: DictConfig) -> str:
     (run_dir / "artifact.json").write_text(json.dumps(record, indent=2) + "\n")
     mirror_version(registry, artifact.spec.name, int(folder.name))
     return reference
+
+
+def _evaluation(
+    run_dir: Path, trained: TrainedNetwork, checkpoint: str
+) -> tuple[dict[str, float], bytes | None]:
+    """Return the metrics and the preview of the run's evaluation if it was of these weights.
+
+    The metrics of two artifacts are compared, so those with test-time flip do not count either.
+    """
+    folder = run_dir / "evaluation"
+    if not (folder / METRICS_NAME).is_file():
+        return {}, None
+    evaluation = EvaluationResult.load(folder)
+    if evaluation.network_sha256 != trained.sha256():
+        reason = f"is of other weights than {checkpoint} holds now"
+    elif evaluation.settings.get("test_time_flip"):
+        reason = "is of the network with test-time flip, not of the network alone"
+    else:
+        return evaluation.metrics, (folder / evaluation.pictures[0]).read_bytes()
+    _log.warning(
+        "the artifact gets no metrics and no preview, for %s %s; to have them, run "
+        "pipelines/evaluate.py run_dir=%s checkpoint=%s and export again",
+        folder / METRICS_NAME,
+        reason,
+        run_dir,
+        checkpoint,
+    )
+    return {}, None
 
 
 def _provenance(run_dir: Path, shards: str) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from torch import nn
 
 from neural_photo_editor.artifacts.load import load_artifact
 from neural_photo_editor.artifacts.registry import resolve
+from neural_photo_editor.common.fingerprint import sha256_file
 from neural_photo_editor.data.origin import record_origin
 from neural_photo_editor.data.shard_manifest import ShardManifest
+from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
 from neural_photo_editor.training.checkpoint import load_ema_weights, read_checkpoint
 from pipelines import bundle as bundling
 from pipelines import export as exporting
@@ -81,6 +83,57 @@ def test_the_specification_says_where_the_weights_come_from(run_dir: Path, tmp_p
     assert (folder / "config.yaml").read_text() == (run_dir / "config.yaml").read_text()
     record = json.loads((run_dir / "artifact.json").read_text())
     assert record["reference"] == f"demo_segmenter@{folder.name}"
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "flip", "reason"),
+    [
+        ("other.ckpt", "false", "of other weights than other.ckpt holds now"),
+        ("last.ckpt", "true", "of the network with test-time flip"),
+        ("copy.ckpt", "false", None),
+    ],
+)
+def test_an_evaluation_of_anything_else_is_left_out(
+    run_dir: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    checkpoint: str,
+    flip: str,
+    reason: str | None,
+) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    last = run / "checkpoints" / "last.ckpt"
+    shutil.copyfile(last, last.with_name("copy.ckpt"))
+    content = read_checkpoint(last)
+    next(iter(content["ema"]["state_dict"].values())).add_(0.01)
+    torch.save(content, last.with_name("other.ckpt"))
+    evaluate(compose("evaluate", [f"run_dir={run}", "device=cpu", f"test_time_flip={flip}"]))
+    settings = [f"run_dir={run}", f"registry={tmp_path}/registry", f"checkpoint={checkpoint}"]
+    caplog.set_level("WARNING", logger="pipelines.export")
+    folder = resolve(tmp_path / "registry", export(compose("export", settings)))
+    attached = bool(load_artifact(folder).spec.metrics), (folder / "preview.png").is_file()
+    if reason is None:
+        assert attached == (True, True)
+        assert not caplog.messages
+    else:
+        assert attached == (False, False)
+        (message,) = caplog.messages
+        assert reason in message
+        assert f"evaluate.py run_dir={run} checkpoint={checkpoint}" in message
+
+
+def test_an_evaluation_says_of_what_it_is(run_dir: Path, tmp_path: Path) -> None:
+    settings = [f"run_dir={run_dir}", f"out_dir={tmp_path / 'out'}", "device=cpu", "max_samples=1"]
+    result = evaluate(compose("evaluate", settings))
+    assert EvaluationResult.load(tmp_path / "out") == result
+    assert result.network_sha256 == sha256_file(_export(run_dir, tmp_path) / "model.safetensors")
+    manifest = ShardManifest.load(run_dir.parent / "shards")
+    assert result.settings == {
+        "test_time_flip": False,
+        "max_samples": 1,
+        "data_name": manifest.name,
+        "data_manifest_digest": manifest.digest,
+    }
 
 
 def test_an_artifact_is_of_the_data_it_was_trained_on(run_dir: Path, tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ def test_the_chain_makes_a_bundle_and_continues_where_it_was_stopped(
     assert bundle.spec.parts["denoiser"].name == "demo_ddpm"
     assert bundle.defaults.steps == 2
     assert (bundle.denoiser.spec.resolution, bundle.upscaler.spec.scale) == (32, 4)
+    for artifact in (bundle.denoiser, bundle.segmenter, bundle.upscaler):
+        assert artifact.spec.metrics  # Of the evaluation just before the export.
     for name in ("samples.png", "metrics.json"):
         assert (out / "runs/demo_ddpm/evaluation" / name).is_file()
 

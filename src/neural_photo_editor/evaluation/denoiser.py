@@ -40,7 +40,7 @@ def evaluate_denoiser(
         network: eps_theta(x_t, t).
         batches: held-out photos.
         schedule: the noise schedule it was trained with.
-        out_dir: receives ``metrics.json`` and ``samples.png``, one row per sampler.
+        out_dir: receives ``samples.png``, one row per sampler.
         sampling_steps: network evaluations of each sampler to draw with.
         num_images: images per sampler.
         seed: of the noise.
@@ -87,9 +87,7 @@ def evaluate_denoiser(
         out_dir / "samples.png",
     )
     metrics = {"loss": float(loss.mean()), **_loss_by_timestep(loss, t, schedule.num_timesteps)}
-    result = EvaluationResult("denoiser", len(loss), metrics, ["samples.png"])
-    result.save(out_dir)
-    return result
+    return EvaluationResult("denoiser", len(loss), metrics, ["samples.png"])
 
 
 def _loss_by_timestep(loss: Tensor, t: Tensor, num_timesteps: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 METRICS_NAME = "metrics.json"
 
@@ -18,6 +19,8 @@ class EvaluationResult:
         pictures: names of the PNG files beside ``metrics.json``, the most telling one first.
         weights: names of networks measured with whose weights are from elsewhere -> SHA-256 of
             their files.
+        network_sha256: of the measured network, see `TrainedNetwork.sha256`; "" of edits.
+        settings: name -> value of what the metrics depend on beside the network.
     """
 
     kind: str
@@ -25,6 +28,8 @@ class EvaluationResult:
     metrics: dict[str, float]
     pictures: list[str]
     weights: dict[str, str] = field(default_factory=dict)
+    network_sha256: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
         """Write ``metrics.json``; readers see the old or the new file, whole."""

@@ -33,8 +33,8 @@ def evaluate_segmenter(
     Args:
         network: photo -> logits of the regions.
         batches: held-out photos with label maps.
-        out_dir: receives ``metrics.json``, ``segmentation.png``, a row each of photos, truth and
-            predictions, and ``confusion.png``.
+        out_dir: receives ``segmentation.png``, a row each of photos, truth and predictions, and
+            ``confusion.png``.
         num_images: photos in the picture.
         test_time_flip: see `MirrorAveraged`.
         device: where to compute.
@@ -73,9 +73,7 @@ def evaluate_segmenter(
         **by_region("boundary_f1", boundary.per_class(), REGION_NAMES),
     }
     pictures = ["segmentation.png", "confusion.png"]
-    result = EvaluationResult("segmenter", num_samples, metrics, pictures)
-    result.save(out_dir)
-    return result
+    return EvaluationResult("segmenter", num_samples, metrics, pictures)
 
 
 def _paint(labels: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> Picture:

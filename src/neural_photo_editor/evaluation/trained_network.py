@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save
 from torch import nn
 
 from neural_photo_editor.artifacts.load import build_network, load_artifact
+from neural_photo_editor.common.fingerprint import sha256_bytes
 from neural_photo_editor.training.checkpoint import network_weights, read_checkpoint
 
 
@@ -21,6 +23,11 @@ class TrainedNetwork:
 
     network: nn.Module
     metadata: dict[str, Any]
+
+    def sha256(self) -> str:
+        """Return the digest of the weights, that of an artifact's ``model.safetensors``."""
+        weights = {k: v.cpu().contiguous() for k, v in self.network.state_dict().items()}
+        return sha256_bytes(save(weights))
 
 
 def from_checkpoint(checkpoint: Path) -> TrainedNetwork:

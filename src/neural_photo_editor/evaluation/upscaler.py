@@ -38,8 +38,8 @@ def evaluate_upscaler(
         network: low resolution -> high resolution.
         batches: held-out photos; sides divisible by ``scale``.
         scale: the factor.
-        out_dir: receives ``metrics.json`` and ``upscaling.png``, a row each of bicubic
-            enlargements, the network's and the truth.
+        out_dir: receives ``upscaling.png``, a row each of bicubic enlargements, the network's and
+            the truth.
         degradation: how photos are shrunk.
         segmenter: adds the distance of its features and the agreement of its label maps, see
             `rate_upscaled`.
@@ -76,6 +76,4 @@ def evaluate_upscaler(
     rows = [[enlarge(p, PICTURE_PX) for p in to_pictures(torch.stack(row))] for row in shown]
     save_grid(rows, out_dir / "upscaling.png")
     num_samples = sum(len(part) for part in values["psnr"])
-    result = EvaluationResult("upscaler", num_samples, metrics, ["upscaling.png"])
-    result.save(out_dir)
-    return result
+    return EvaluationResult("upscaler", num_samples, metrics, ["upscaling.png"])

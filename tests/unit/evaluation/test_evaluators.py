@@ -76,6 +76,7 @@ def test_a_denoiser_that_predicts_no_noise_has_loss_one(
     with Image.open(tmp_path / "a/samples.png") as picture:
         assert picture.size == (3 * 128 + 2 * 4, 2 * 128 + 4)
     again = evaluate_denoiser(Zero(), batches, out_dir=tmp_path / "b", **arguments)  # type: ignore[arg-type]
+    result.save(tmp_path / "a")
     assert again == result == EvaluationResult.load(tmp_path / "a")
     assert (tmp_path / "a/samples.png").read_bytes() == (tmp_path / "b/samples.png").read_bytes()
 

@@ -6,8 +6,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-STATE = ("params", "lr", "step")
-"""What optimizers keep beside settings; the rate is the schedule's."""
+STATE = ("params", "step")
+"""What optimizers keep beside settings."""
 
 
 class ConfiguredRates(Callback):
@@ -20,8 +20,8 @@ class ConfiguredRates(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         optimizers, schedulers = made_anew(pl_module)
         for optimizer, new in zip(trainer.optimizers, optimizers, strict=True):
-            for group, settings in zip(optimizer.param_groups, new.param_groups, strict=True):
-                group |= {name: v for name, v in settings.items() if name not in STATE}
+            for group, settings in zip(optimizer.param_groups, settings_of(new), strict=True):
+                group |= settings
         for config, made in zip(trainer.lr_scheduler_configs, schedulers, strict=True):
             scheduler = config.scheduler
             assert isinstance(scheduler, LambdaLR)  # See `run_settings.check_parts`.
@@ -33,6 +33,14 @@ class ConfiguredRates(Callback):
             for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
             scheduler._last_lr = list(rates)
+
+
+def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return each group's rate, weight decay and so on, without its weights and its count."""
+    return [
+        {name: value for name, value in group.items() if name not in STATE}
+        for group in optimizer.param_groups
+    ]
 
 
 def made_anew(module: LightningModule) -> tuple[list[Optimizer], list[LRScheduler]]:

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from neural_photo_editor.common.log import get_logger
+from neural_photo_editor.training.configured_rates import settings_of
 from neural_photo_editor.training.ema import EMA
 from neural_photo_editor.training.exit_codes import NONFINITE, exit_code_of
 from neural_photo_editor.training.optional_file import write_optional
@@ -23,9 +24,9 @@ class NonFiniteGuard(Callback):
 
     A single skipped step costs a batch. Several in a row mean that the weights themselves are
     bad: weights, optimizer and average go back to the last checkpoint, while data, steps and
-    learning rate go on, or else the same batches would do the same again. Where that does not
-    help, the training ends with exit code 65 and ``run_dir/nonfinite-batch.json`` says which
-    samples the last skipped steps saw. All processes skip the same steps, so they act alike.
+    the optimizer's settings stay, or else the same batches would do the same again. Where that
+    does not help, the training ends with exit code 65 and ``run_dir/nonfinite-batch.json`` says
+    which samples the last skipped steps saw. All processes skip the same steps, so they act alike.
 
     Args:
         run_dir: run folder.
@@ -127,14 +128,14 @@ class NonFiniteGuard(Callback):
         if not trainer.strategy.broadcast(path.is_file()):
             _log.warning("there is no checkpoint to go back to yet: training goes on")
             return
-        # FSDP's strategy restores the optimizers as it loads.
-        rates = [[group["lr"] for group in o.param_groups] for o in trainer.optimizers]
+        # FSDP's strategy restores the optimizers as it loads, with the settings of back then.
+        settings = [settings_of(optimizer) for optimizer in trainer.optimizers]
         content = trainer.strategy.load_checkpoint(path, weights_only=True)
         trainer.strategy.load_model_state_dict(content)
         trainer.strategy.load_optimizer_state_dict(content)
-        for optimizer, lrs in zip(trainer.optimizers, rates, strict=True):
-            for group, lr in zip(optimizer.param_groups, lrs, strict=True):
-                group["lr"] = lr
+        for optimizer, groups in zip(trainer.optimizers, settings, strict=True):
+            for group, now in zip(optimizer.param_groups, groups, strict=True):
+                group |= now
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EMA) and "ema" in content:
                 callback.on_load_checkpoint(trainer, pl_module, content)

@@ -245,6 +245,31 @@ def test_three_in_a_row_go_back_to_the_checkpoint_and_the_data_goes_on(
     assert [row["losses"] for row in report["skipped"]] == [["nan"]] * 3
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "setting", "value"),
+    [("adam", "betas", (0.5, 0.9)), ("muon", "weight_decay", 0.25)],
+)
+def test_settings_that_changed_since_the_checkpoint_stay_changed(
+    optimizer: str,
+    setting: str,
+    value: Any,
+    rates: dict[str, Any],
+    fit: Callable[..., Trainer],
+    tmp_path: Path,
+) -> None:
+    class Change(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            (self.optimizer,) = trainer.optimizers
+            for group in self.optimizer.param_groups if trainer.global_step == 2 else ():
+                group[setting] = value
+
+    module = segmenter(rates, optimizer=OPTIMIZERS[optimizer])
+    change, poison = Change(), Poison(4, 5, 6, images=True)
+    guard = train(fit, module, poison, tmp_path, callbacks=[SaveAt(tmp_path, 2), change])
+    assert guard.rollbacks == 1
+    assert all(group[setting] == value for group in change.optimizer.param_groups)
+
+
 def test_losses_that_stay_nan_end_the_training_with_their_samples(
     rates: dict[str, Any], fit: Callable[..., Trainer], tmp_path: Path
 ) -> None:

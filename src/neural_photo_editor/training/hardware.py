@@ -28,8 +28,11 @@ GPU_PEAKS_TFLOPS: dict[str, tuple[float, float]] = {
 }
 """(bfloat16, TF32) of tensor cores without sparsity, from NVIDIA's data sheets of these products.
 
-Sheets that print figures with sparsity only (B200, NVL, L4, L40) are halved. The first name that
-the device's name contains counts."""
+Sheets that print figures with sparsity only (B200, NVL, L4, L40) are halved. The first name whose
+words the device's name has one after the other counts."""
+
+LESS_OR_MORE = {"MIG", "Laptop", "Ti", "D"}
+"""Words of a name that make it another product, or a slice of one."""
 
 MATMUL_SIDE = 768
 MATMUL_TIME_S = 0.2
@@ -65,11 +68,11 @@ def peak_flops(device: torch.device, *, bf16: bool) -> float | None:
         bf16: in bfloat16; otherwise float32, which a GPU computes as TF32 here.
 
     Returns:
-        Floating point operations per second; None for a GPU that is not in the table.
+        Floating point operations per second; None for a GPU that is not in the table, and for a
+        slice of one (MIG).
     """
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        peaks = next((peaks for part, peaks in GPU_PEAKS_TFLOPS.items() if part in name), None)
+        peaks = _gpu_peaks(torch.cuda.get_device_name(device))
         return None if peaks is None else peaks[0 if bf16 else 1] * 1e12
     if device.type != "cpu":
         return None
@@ -80,6 +83,15 @@ def peak_flops(device: torch.device, *, bf16: bool) -> float | None:
         matrix @ matrix
         fastest = min(fastest, time.perf_counter() - start)
     return 2.0 * MATMUL_SIDE**3 / fastest
+
+
+def _gpu_peaks(name: str) -> tuple[float, float] | None:
+    # "NVIDIA A100-SXM4-80GB" is an A100; "NVIDIA RTX A4000" is no A40.
+    words = name.replace("-SXM", " SXM").replace("-PCIE", " PCIE").split()
+    if LESS_OR_MORE.intersection(words):
+        return None
+    text = f" {' '.join(words)} "
+    return next((peaks for part, peaks in GPU_PEAKS_TFLOPS.items() if f" {part} " in text), None)
 
 
 def _cpu_name() -> str:

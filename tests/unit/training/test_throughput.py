@@ -180,6 +180,23 @@ def test_a_processor_computes_bfloat16_and_float32_at_some_rate() -> None:
         ("NVIDIA A100-SXM4-80GB", (312.0, 156.0)),
         ("NVIDIA L40S", (362.05, 183.0)),
         ("NVIDIA GeForce RTX 4090", (165.2, 82.6)),
+        ("NVIDIA A100-PCIE-40GB", (312.0, 156.0)),
+        ("NVIDIA A100 80GB PCIe", (312.0, 156.0)),
+        ("NVIDIA A30", (165.0, 82.0)),
+        ("NVIDIA A40", (149.7, 74.8)),
+        ("NVIDIA RTX A6000", (154.8, 77.4)),
+        ("NVIDIA L4", (121.0, 60.0)),
+        ("NVIDIA B200", (2250.0, 1125.0)),
+        ("NVIDIA GH200 480GB", (989.4, 494.7)),
+        # Not the ones whose names these begin or end with.
+        ("NVIDIA RTX A3000 Laptop GPU", None),
+        ("NVIDIA RTX A4000", None),
+        ("NVIDIA GB200", None),
+        ("NVIDIA RTX 6000 Ada Generation", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA A40-12Q", None),  # A virtual GPU.
         ("A card of tomorrow", None),
     ],
 )

@@ -13,7 +13,8 @@ one process with one thread. Times are medians of CPU seconds, on a GPU of CUDA'
 
 FLOPs are those of forward and backward pass that torch.utils.flop_counter counts. The peak is that
 of a large matrix product or a 3 x 3 convolution in the same number format, measured in the same
-run, whichever is faster.
+run, whichever is faster. A time on a GPU is a tenth of ten runs in a row, which hide how long the
+host takes to launch them as a training does; cuDNN chooses its algorithms by trying, likewise.
 
 Prints a table and writes outputs/benchmarks/training_step.json.
 """
@@ -37,6 +38,7 @@ from training_step_contenders import REPOSITORY, TASKS, Contender, Setting, Task
 from training_step_peers import find_peers
 
 MOST_DIFFERENT = 0.05  # of the FLOPs of ours
+RUNS_IN_A_ROW = 10  # On a GPU.
 CLIP_NORM = 1.0
 EMA_DECAY = 0.999
 PEAK_SIZES = {"cpu": (2048, 128, 64), "cuda": (8192, 512, 64)}  # Matrix, channels, pixels.
@@ -89,17 +91,18 @@ def gigaflops_per_image(task: Task, contender: Contender) -> float:
 
 
 def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
-    """CPU seconds of the process, or seconds of the GPU."""
+    """CPU seconds of the process, or seconds of the GPU, where runs follow without a break."""
     if device.type == "cpu":
         start = time.process_time()
         work()
         return time.process_time() - start
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in "ab")
     begin.record()
-    work()
+    for _ in range(RUNS_IN_A_ROW):
+        work()
     end.record()
     end.synchronize()
-    return begin.elapsed_time(end) / 1000
+    return begin.elapsed_time(end) / 1000 / RUNS_IN_A_ROW
 
 
 def all_seconds(
@@ -204,6 +207,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("high")  # As pipelines/train.py does; on a GPU that is TF32.
+    torch.backends.cudnn.benchmark = True  # As conf/trainer does.
     find_peers()  # After diffusers was imported, which would take the transformers of another peer.
     print(f"{'task':<10} {'network':<28}{'':<8}{'GFLOP':>8}{'s':>8}{'time':>8}{'peak':>7}  setting")
     tasks = {name: TASKS[name] for name in arguments.tasks or TASKS}

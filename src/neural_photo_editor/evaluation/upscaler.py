@@ -12,7 +12,7 @@ from neural_photo_editor.evaluation.held_out import Batches
 from neural_photo_editor.evaluation.pictures import enlarge, save_grid, to_pictures
 from neural_photo_editor.imaging.degradation import Degradation
 from neural_photo_editor.imaging.value_range import to_model_range
-from neural_photo_editor.losses.perceptual import segmenter_features
+from neural_photo_editor.losses.perceptual import encoder_features
 from neural_photo_editor.metrics.upscaling import rate_upscaled
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 
@@ -51,7 +51,7 @@ def evaluate_upscaler(
         ValueError: there are no photos.
     """
     network = network.to(device)
-    features = None if segmenter is None else segmenter_features(segmenter.to(device).eval())
+    features = None if segmenter is None else encoder_features(segmenter.to(device).eval())
     values: dict[str, list[Tensor]] = defaultdict(list)
     shown: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     with torch.inference_mode():

@@ -91,8 +91,13 @@ class _VGG19Features(nn.Module):
         return maps
 
 
-def segmenter_features(segmenter: SegmentationUNet) -> nn.Module:
-    """Every level of a trained segmenter's encoder: features that know faces, no download."""
+def encoder_features(segmenter: SegmentationUNet) -> nn.Module:
+    """Return a trained segmenter's encoder: features that know faces, no download.
+
+    Returns:
+        A network: float, (N, 3, H, W), in [-1, 1] -> a map of each level, float, (N, C, h, w). Not
+        to be taken for `metrics.feature_distance.segmenter_features`, one vector for each photo.
+    """
     return _SegmenterFeatures(segmenter)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from neural_photo_editor.common.log import get_logger
 from neural_photo_editor.losses.perceptual import (
     PerceptualLoss,
-    segmenter_features,
+    encoder_features,
     vgg19_features,
 )
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
@@ -36,7 +36,7 @@ def make_perceptual_loss(
                 "train the segmenter first, name its checkpoint, or set module.perceptual.kind to "
                 "vgg19 or none"
             )
-        return PerceptualLoss(segmenter_features(_load_segmenter(Path(segmenter_checkpoint))))
+        return PerceptualLoss(encoder_features(_load_segmenter(Path(segmenter_checkpoint))))
     if kind == "vgg19":
         if vgg19_weights is None or not Path(vgg19_weights).is_file():
             raise ValueError(

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from neural_photo_editor.losses.perceptual import (
     PerceptualLoss,
-    segmenter_features,
+    encoder_features,
     vgg19_features,
 )
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
@@ -21,7 +21,7 @@ VGG19 = "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M
 @pytest.fixture
 def distance() -> PerceptualLoss:
     torch.manual_seed(0)
-    return PerceptualLoss(segmenter_features(SegmentationUNet(widths=(8, 16), num_classes=3)))
+    return PerceptualLoss(encoder_features(SegmentationUNet(widths=(8, 16), num_classes=3)))
 
 
 def images() -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,6 +34,14 @@ def test_zero_for_equal_images_and_grows_with_the_difference(distance: Perceptua
     near = image + 0.1 * (other - image)
     assert distance(image, image).item() == 0
     assert 0 < distance(near, image) < distance(other, image)
+
+
+def test_a_segmenters_encoder_gives_a_map_of_each_level() -> None:
+    segmenter = SegmentationUNet(widths=(8, 16), num_classes=3)
+    image, _ = images()
+    maps = encoder_features(segmenter)(image)
+    assert [m.shape[:2] for m in maps] == [(2, 8), (2, 16)]
+    assert maps[0].shape[-1] == 2 * maps[1].shape[-1]
 
 
 def test_the_distance_of_a_batch_is_the_mean_of_its_photos(distance: PerceptualLoss) -> None:

@@ -19,7 +19,7 @@ from neural_photo_editor.imaging.degradation import (
     DegradationStage,
     bicubic_downscale,
 )
-from neural_photo_editor.losses.perceptual import PerceptualLoss, segmenter_features
+from neural_photo_editor.losses.perceptual import PerceptualLoss, encoder_features
 from neural_photo_editor.networks.discriminator import Discriminator
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 from neural_photo_editor.networks.srresnet import SRResNet
@@ -51,7 +51,7 @@ class GrayLevels(nn.Module):
 def make_module(rates: dict[str, Any], **settings: Any) -> SRGANModule:
     torch.manual_seed(0)
     defaults: dict[str, Any] = {
-        "perceptual": PerceptualLoss(segmenter_features(SegmentationUNet(widths=(8, 8)))),
+        "perceptual": PerceptualLoss(encoder_features(SegmentationUNet(widths=(8, 8)))),
         "pretrain_steps": 2,
         "pixel_weight": 1.0,
         "perceptual_weight": 0.1,
@@ -286,7 +286,7 @@ def test_perceptual_features_come_from_a_segmenters_checkpoint(tmp_path: Path) -
     loss = make_perceptual_loss("segmenter", segmenter_checkpoint=checkpoint, vgg19_weights=None)
     assert loss is not None
     image, target = torch.rand(2, 1, 3, 16, 16) * 2 - 1
-    expected = PerceptualLoss(segmenter_features(averaged))(image, target)
+    expected = PerceptualLoss(encoder_features(averaged))(image, target)
     torch.testing.assert_close(loss(image, target), expected)
     judge = make_segmenter(checkpoint)
     assert judge is not None

@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from neural_photo_editor.common.seeding import derive_seed
+
+_DRAWING_THREADS = {"cuda": 8}
+"""By device: a GPU waits for the noise, and a core draws 0.2 ms for 128 x 128 pixels."""
 
 
 def sample_noise(
@@ -53,12 +57,22 @@ def training_noise(
         eps: float32, (N, C, H, W), standard normal.
     """
     ids = sample_ids.tolist() if isinstance(sample_ids, Tensor) else [int(i) for i in sample_ids]
-    t = torch.empty(len(ids), dtype=torch.int64)
-    eps = torch.empty((len(ids), *shape), dtype=torch.float32)
-    for row, sample_id in enumerate(ids):
-        generator = _generator(seed, "training", epoch, sample_id)
+    num_threads = _DRAWING_THREADS.get(torch.device(device).type, 1)
+    for_gpu = torch.device(device).type == "cuda"
+    t = torch.empty(len(ids), dtype=torch.int64, pin_memory=for_gpu)
+    eps = torch.empty((len(ids), *shape), dtype=torch.float32, pin_memory=for_gpu)
+
+    def draw(row: int) -> None:
+        generator = _generator(seed, "training", epoch, ids[row])
         t[row] = torch.randint(1, num_timesteps + 1, (), generator=generator)
-        eps[row] = torch.randn(tuple(shape), generator=generator)
+        torch.randn(tuple(shape), generator=generator, out=eps[row])
+
+    if num_threads == 1:
+        for row in range(len(ids)):
+            draw(row)
+    else:
+        with ThreadPoolExecutor(num_threads) as threads:
+            list(threads.map(draw, range(len(ids))))
     return t.to(device, non_blocking=True), eps.to(device, non_blocking=True)
 
 

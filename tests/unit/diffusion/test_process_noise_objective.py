@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
+from neural_photo_editor.diffusion import noise
 from neural_photo_editor.diffusion.noise import sample_noise, training_noise
 from neural_photo_editor.diffusion.objective import denoising_loss
 from neural_photo_editor.diffusion.process import add_noise, predict_x_0, training_target
@@ -92,6 +93,18 @@ def test_training_timesteps_cover_the_whole_range() -> None:
     counts = torch.bincount(t, minlength=5)
     assert counts[0] == 0
     assert counts[1:].min() > 70
+
+
+def test_training_noise_is_the_same_from_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw() -> tuple[torch.Tensor, torch.Tensor]:
+        return training_noise(
+            3, epoch=1, sample_ids=range(64), shape=(3, 32, 32), num_timesteps=500
+        )
+
+    expected = draw()
+    monkeypatch.setitem(noise._DRAWING_THREADS, "cpu", 8)
+    for one, other in zip(draw(), expected, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_denoising_loss_is_per_item_mean_square() -> None:

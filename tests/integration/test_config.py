@@ -140,6 +140,18 @@ def test_experiment_header_says_hardware_duration_and_expectation(experiment: st
         assert any(word in line for line in header), word
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_comments_count_the_photos_of_a_run(experiment: str) -> None:
+    """``max_steps: 200000 # 427 epochs of 30,000 photos``; ``limit_val_batches: 8 # 64 crops``"""
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    cfg = composed(f"experiment={experiment}")
+    for epochs, photos in re.findall(r" max_steps: \d+ # (\d+) epochs of ([\d,]+) photos", text):
+        seen = cfg.trainer.max_steps * cfg.data.batch_size
+        assert round(seen / int(photos.replace(",", ""))) == int(epochs)
+    for batches, photos in re.findall(r"limit_val_batches: (\d+) # ([\d,]+) [a-z]", text):
+        assert int(batches) * cfg.data.batch_size == int(photos.replace(",", ""))
+
+
 @pytest.mark.slow
 def test_wrong_value_ends_the_command_with_a_message_and_no_traceback(tmp_path: Path) -> None:
     source = SyntheticPortraits(seed=0, count=40, resolution=32)

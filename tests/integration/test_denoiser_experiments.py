@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from neural_photo_editor.data.shard_writer import write_shards
 from neural_photo_editor.data.synthetic_source import SyntheticPortraits
 from neural_photo_editor.training.checkpoint import read_checkpoint
+from neural_photo_editor.training.hardware import GPU_PEAKS_TFLOPS
 from neural_photo_editor.training.metrics_csv import read_metrics
 from pipelines.train import train
 
@@ -42,7 +43,13 @@ def test_the_page_has_the_networks_figures(experiment: str) -> None:
     assert row in page, row
     head = (ROOT / "conf" / "network" / f"denoising_unet_{side}.yaml").read_text()
     assert re.search(rf"{millions:.0f} M\s+parameters, ", head)
-    assert f"{counter.get_total_flops() / 1e9:.0f} GFLOP" in head
+    assert f"{counter.get_total_flops() / 1e9:.0f} GFLOP per image forward" in head
+    if experiment in EXPERIMENTS[1:]:
+        work = 3 * counter.get_total_flops() * cfg.data.batch_size * cfg.trainer.max_steps
+        hours = work / (0.4 * GPU_PEAKS_TFLOPS["H200"][0] * 1e12) / 3600
+        header = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text()
+        expected = f"{work / 1e18:.2g} EFLOP, an estimate of {hours:.2g} hours on one H200"
+        assert f"{expected} at 40 % of its peak" in header, expected
 
 
 def test_ours_are_shifted_to_their_resolution_and_weighted() -> None:

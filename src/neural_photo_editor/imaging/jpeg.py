@@ -55,7 +55,8 @@ def jpeg_round_trip(image: Tensor, *, quality: int) -> Tensor:
 
 
 def _mix(pixels: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
-    return torch.einsum("ij,njhw->nihw", pixels.new_tensor(matrix), pixels)
+    # (3, 3, 1, 1) * (N, 1, 3, H, W), summed: no product of matrices, see `_quantize`.
+    return (pixels.new_tensor(matrix)[..., None, None] * pixels[:, None]).sum(2)
 
 
 def _pad(planes: Tensor, multiple: int) -> Tensor:
@@ -69,9 +70,12 @@ def _table(at_50: tuple[tuple[int, ...], ...], quality: int) -> list[list[int]]:
 
 
 def _quantize(planes: Tensor, table: list[list[int]]) -> Tensor:
-    """Round the DCT coefficients of planes, (N, C, H, W) in 0..255, to multiples of the table's."""
+    """Round the DCT coefficients of planes, (N, C, H, W) in 0..255, to multiples of the table's.
+
+    In float64: a GPU that may take TF32 for products in float32 would round others.
+    """
     n, c, height, width = planes.shape
-    padded = _pad(planes, 8) - 128.0
+    padded = _pad(planes, 8).double() - 128.0
     dct, steps = _dct(padded), padded.new_tensor(table)
     # (N, C, H, W) -> (N, C, H / 8, W / 8, 8, 8)
     blocks = padded.unfold(2, 8, 8).unfold(3, 8, 8)
@@ -79,7 +83,7 @@ def _quantize(planes: Tensor, table: list[list[int]]) -> Tensor:
     blocks = dct.T @ coefficients @ dct
     # (N, C, H / 8, W / 8, 8, 8) -> (N, C, H / 8, 8, W / 8, 8) -> (N, C, H, W)
     restored = blocks.transpose(3, 4).reshape(n, c, *padded.shape[-2:])
-    return restored[..., :height, :width].add(128.0).round().clamp(0.0, 255.0)
+    return restored[..., :height, :width].add(128.0).round().clamp(0.0, 255.0).to(planes)
 
 
 def _dct(like: Tensor) -> Tensor:

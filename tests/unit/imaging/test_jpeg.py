@@ -1,12 +1,14 @@
 """JPEG on tensors against libjpeg through Pillow."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from skimage.data import astronaut
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from neural_photo_editor.imaging.jpeg import jpeg_round_trip
 from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo
@@ -36,6 +38,23 @@ def test_photos_of_a_batch_do_not_touch_each_other() -> None:
     together = jpeg_round_trip(photos, quality=40)
     alone = torch.cat([jpeg_round_trip(photo[None], quality=40) for photo in photos])
     torch.testing.assert_close(together, alone, atol=0.05, rtol=0)
+
+
+def test_no_product_is_one_that_a_gpu_may_round_to_tf32() -> None:
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            name = func.overloadpacket.__name__
+            if name.endswith("mm") or "convolution" in name:
+                seen.update(x.dtype for x in args if isinstance(x, torch.Tensor))
+            return func(*args, **(kwargs or {}))
+
+    seen: set[torch.dtype] = set()
+    with Products():
+        back = jpeg_round_trip(torch.zeros(2, 3, 20, 24), quality=60)
+    assert seen == {torch.float64}
+    assert back.dtype == torch.float32
 
 
 def test_flat_photos_stay() -> None:

@@ -42,6 +42,9 @@ class DDPMModule(PortraitModule):
             0's first validation photos.
         resolution, optimizer, lr_scheduler, gradient_clip_norm, channels_last: see
             `PortraitModule`.
+
+    Raises:
+        ValueError: a number is out of range, or the network cannot take images of the resolution.
     """
 
     def __init__(
@@ -68,13 +71,25 @@ class DDPMModule(PortraitModule):
             gradient_clip_norm=gradient_clip_norm,
             channels_last=channels_last,
         )
+        for name, value in {"sample_steps": sample_steps, "num_samples": num_samples}.items():
+            if value < 1:
+                raise ValueError(
+                    f"{name} is {value}; give at least 1, or set callbacks.samples=null to leave "
+                    "the sample grid out"
+                )
+        multiple: Any = network.image_multiple
+        if resolution % multiple:
+            raise ValueError(
+                f"resolution is {resolution}, but the network takes multiples of {multiple}: set "
+                "data.resolution to one, or leave out one of network.widths"
+            )
         if min_snr_gamma is not None:
             min_snr_weights(schedule, gamma=min_snr_gamma)  # Says now what does not fit.
         self.schedule = schedule
         self.seed = seed
         self.min_snr_gamma = min_snr_gamma
         self.sample_steps = sample_steps
-        self.samples_per_side = max(1, int(num_samples**0.5))
+        self.samples_per_side = int(num_samples**0.5)
         # Names such as "train/loss_t001-125".
         self._range_names = tuple(
             f"train/loss_{name}" for name in timestep_range_names(schedule.num_timesteps)

@@ -122,6 +122,21 @@ def test_samples_start_from_the_photos_color(rates: dict[str, Any], batches: lis
     assert float((light - dark).mean()) > 40
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"sample_steps": 0}, "sample_steps is 0; .* callbacks.samples=null"),
+        ({"num_samples": 0}, "num_samples is 0; .* callbacks.samples=null"),
+        ({"resolution": 33}, "resolution is 33, .* multiples of 2: set data.resolution"),
+    ],
+)
+def test_what_would_fail_in_the_training_is_refused(
+    settings: dict[str, int], named: str, rates: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=named):
+        make_module(rates, **settings)
+
+
 def test_metadata_carries_the_schedule(rates: dict[str, Any]) -> None:
     assert make_module(rates).artifact_metadata() == {
         "kind": "denoiser",

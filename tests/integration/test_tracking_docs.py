@@ -44,10 +44,13 @@ def test_every_metric_has_a_panel() -> None:
     missing = {name for name in metrics if not (shown(name) or shown(f"{name}/hair"))}
     assert missing == set()
     assert shown("train/loss_t001-125")
+    assert shown("train/lr_adamw")
+    assert shown("train/lr_discriminator")
 
 
 def test_every_panel_s_metrics_are_explained() -> None:
     metrics = {name for panel in PANEL_LIST for name in panel.get("metrics", ())}
+    metrics |= {"train/lr", "train/lr_adamw", "train/lr_discriminator"}
     for name in metrics:
         assert f"`{name.removesuffix('_bicubic')}`" in PAGE, name
     for picture in re.findall(r"\]\((images/[^)]+)\)", PAGE):

@@ -1,7 +1,7 @@
 """What the three LightningModules share: batches, optimizer, gradient norm and averaged logging."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -92,6 +92,21 @@ class BufferCopy:
 def gradient_norm(network: nn.Module) -> Tensor:
     """Return the 2-norm of a network's gradients, a scalar."""
     return nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+
+
+def learning_rates(optimizers: Sequence[Optimizer]) -> dict[str, float]:
+    """Return the rate of each group of weights by the name under which it is logged.
+
+    Args:
+        optimizers: of the network, and of a discriminator if there is one.
+    """
+    rates = {}
+    for network, optimizer in zip(("", "_discriminator"), optimizers, strict=False):
+        for index, group in enumerate(optimizer.param_groups):
+            # The second group of Muon is what it leaves to AdamW.
+            part = "" if index == 0 else "_adamw" if "use_muon" in group else f"_{index}"
+            rates[f"train/lr{network}{part}"] = group["lr"]
+    return rates
 
 
 class PortraitModule(LightningModule):
@@ -241,8 +256,7 @@ class PortraitModule(LightningModule):
             return
         self._logged_step = self.global_step
         means = self.means.pop(lambda t: self.trainer.strategy.reduce(t, reduce_op="sum"))
-        means["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log_dict(means)
+        self.log_dict(means | learning_rates(self.trainer.optimizers))
 
     def log_validation(self, values: Mapping[str, Tensor], *, batch_size: int) -> None:
         """Log means over the validation set, all processes together."""

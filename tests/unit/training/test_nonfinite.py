@@ -203,7 +203,7 @@ def test_an_infinite_loss_with_finite_gradients_is_skipped(
 def test_the_row_that_is_logged_leaves_a_bad_step_out(
     rates: dict[str, Any], fit: Callable[..., Trainer], tmp_path: Path
 ) -> None:
-    module, trainer = segmenter(rates), None
+    module, trainer = segmenter(rates, optimizer=OPTIMIZERS["muon"]), None
 
     class Row(Callback):
         def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -214,6 +214,8 @@ def test_the_row_that_is_logged_leaves_a_bad_step_out(
     assert row.values["train/nonfinite_steps"] == 1
     assert row.values["train/loss"].isfinite()
     assert row.values["train/grad_norm"].isfinite()
+    assert float(row.values["train/lr"]) == pytest.approx(0.02)
+    assert float(row.values["train/lr_adamw"]) == pytest.approx(1e-3)
     assert trainer is None
 
 

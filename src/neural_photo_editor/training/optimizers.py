@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 SMALLEST_HIDDEN_SIDE = 32
-"""Matrices with a shorter side belong to the first or last layer: few colors or classes."""
+"""Matrices with a shorter side take or give few colors or classes: they have few directions."""
 
 
 def muon(
@@ -23,8 +23,9 @@ def muon(
 
     Muon replaces the averaged gradient of a weight matrix by the nearest orthogonal matrix, so
     that all its directions learn at one rate. A convolution counts as the matrix of its output
-    channels by the rest. Biases, norms, and matrices with a side below SMALLEST_HIDDEN_SIDE, which
-    are those of the first and last layer, are left to AdamW, as its authors advise.
+    channels by the rest. Biases, norms, and matrices with a side below SMALLEST_HIDDEN_SIDE are
+    left to AdamW: the first and last layer, as its authors advise. Where a network's first layer
+    takes in patches, as a stem of factor 2 does, its matrix has 108 columns and counts as hidden.
 
     Args:
         parameters: a network's parameters.

@@ -5,19 +5,17 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from neural_photo_editor.evaluation.evaluation_result import EvaluationResult
 from neural_photo_editor.evaluation.held_out import Batches
 from neural_photo_editor.evaluation.pictures import enlarge, save_grid, to_pictures
-from neural_photo_editor.imaging.degradation import Degradation
+from neural_photo_editor.imaging.degradation import BICUBIC, Degradation, bicubic_upscale
 from neural_photo_editor.imaging.value_range import to_model_range
 from neural_photo_editor.losses.perceptual import encoder_features
-from neural_photo_editor.metrics.upscaling import rate_upscaled
+from neural_photo_editor.metrics.upscaling import rate_beside_bicubic
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 
 PICTURE_PX = 256
-BICUBIC = Degradation()
 
 
 def evaluate_upscaler(
@@ -59,20 +57,18 @@ def evaluate_upscaler(
             high = to_model_range(batch["image"]).to(device)
             ids = batch["sample_id"].tolist()
             low = degradation.shrink(high, scale, seed=seed, epoch=0, sample_ids=ids)
-            bicubic = F.interpolate(low, scale_factor=float(scale), mode="bicubic").clamp(-1.0, 1.0)
+            bicubic = bicubic_upscale(low, scale)
             upscaled = network(low).float().clamp(-1.0, 1.0)
-            for suffix, image in (("", upscaled), ("_bicubic", bicubic)):
-                rated = rate_upscaled(
-                    image, high, scale=scale, features=features, segmenter=segmenter
-                )
-                for name, value in rated.items():
-                    values[f"{name}{suffix}"].append(value.cpu())
+            rated = rate_beside_bicubic(
+                upscaled, bicubic, high, scale=scale, features=features, segmenter=segmenter
+            )
+            for name, value in rated.items():
+                values[name].append(value.cpu())
             for kept, images in zip(shown, (bicubic, upscaled, high), strict=True):
                 kept += list(images[: max(0, num_images - len(kept))].cpu())
     if not values:
         raise ValueError("there are no held-out photos to evaluate the upscaler on")
     metrics = {name: float(torch.cat(parts).mean()) for name, parts in values.items()}
-    metrics["psnr_gain"] = metrics["psnr"] - metrics["psnr_bicubic"]
     rows = [[enlarge(p, PICTURE_PX) for p in to_pictures(torch.stack(row))] for row in shown]
     save_grid(rows, out_dir / "upscaling.png")
     num_samples = sum(len(part) for part in values["psnr"])

@@ -34,6 +34,19 @@ def bicubic_downscale(image: Tensor, scale: int) -> Tensor:
     return _resize(image, _low_size(image, scale), "bicubic")
 
 
+def bicubic_upscale(image: Tensor, scale: int) -> Tensor:
+    """Enlarge by an integer factor with bicubic interpolation: what an upscaler must beat.
+
+    Args:
+        image: float, (N, 3, H, W), in [-1, 1].
+        scale: the factor, at least 1.
+
+    Returns:
+        float, (N, 3, scale * H, scale * W), clipped to [-1, 1].
+    """
+    return F.interpolate(image, scale_factor=float(scale), mode="bicubic").clamp(-1.0, 1.0)
+
+
 @dataclass(frozen=True)
 class DegradationStage:
     """What happens to a photo once: blur, resize, noise, JPEG (Real-ESRGAN, section 3.1).
@@ -166,6 +179,10 @@ class Degradation:
         for stage in earlier:
             image = stage.apply(image, generator=generator, size=None)
         return last.apply(image, generator=generator, size=size)
+
+
+BICUBIC = Degradation()
+"""Bicubic interpolation alone, what papers measure with."""
 
 
 def gaussian_kernel(sigma_x: float, sigma_y: float, *, angle: float) -> NDArray[np.float32]:

@@ -50,6 +50,32 @@ def rate_upscaled(
     return ratings
 
 
+def rate_beside_bicubic(
+    image: Tensor,
+    bicubic: Tensor,
+    target: Tensor,
+    *,
+    scale: int,
+    features: FeatureMaps | None = None,
+    segmenter: Segmenter | None = None,
+) -> dict[str, Tensor]:
+    """Rate a network's and the bicubic enlargements of the same inputs, see `rate_upscaled`.
+
+    Returns:
+        The network's ratings, the bicubic ones with the suffix ``_bicubic``, and ``psnr_gain``, the
+        difference of the two in PSNR, (N,).
+    """
+    ratings = {
+        f"{name}{suffix}": value
+        for suffix, enlarged in (("", image), ("_bicubic", bicubic))
+        for name, value in rate_upscaled(
+            enlarged, target, scale=scale, features=features, segmenter=segmenter
+        ).items()
+    }
+    ratings["psnr_gain"] = ratings["psnr"] - ratings["psnr_bicubic"]
+    return ratings
+
+
 def perceptual_distance(maps: Sequence[Tensor], target_maps: Sequence[Tensor]) -> Tensor:
     """LPIPS (Zhang et al. 2018), Eq. 1, without its learned weights of channels.
 

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from neural_photo_editor.common.seeding import derive_seed
-from neural_photo_editor.imaging.degradation import Degradation
+from neural_photo_editor.imaging.degradation import BICUBIC, Degradation, bicubic_upscale
 from neural_photo_editor.imaging.value_range import to_uint8
 from neural_photo_editor.losses.adversarial import (
     discriminator_loss,
@@ -18,7 +18,7 @@ from neural_photo_editor.losses.adversarial import (
     relative_logits,
 )
 from neural_photo_editor.losses.perceptual import PerceptualLoss
-from neural_photo_editor.metrics.upscaling import rate_upscaled
+from neural_photo_editor.metrics.upscaling import rate_beside_bicubic
 from neural_photo_editor.training.portrait_module import (
     Batch,
     LRSchedulerFactory,
@@ -26,8 +26,6 @@ from neural_photo_editor.training.portrait_module import (
     PortraitModule,
     gradient_norm,
 )
-
-_BICUBIC = Degradation()
 
 AdversarialLoss = Literal["vanilla", "relativistic"]
 
@@ -78,7 +76,7 @@ class SRGANModule(PortraitModule):
         perceptual_weight: float,
         adversarial_weight: float,
         segmenter: nn.Module | None = None,
-        degradation: Degradation = _BICUBIC,
+        degradation: Degradation = BICUBIC,
         seed: int = 0,
         adversarial_loss: AdversarialLoss = "vanilla",
         gradient_clip_norm: float | None = None,
@@ -166,18 +164,16 @@ class SRGANModule(PortraitModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         high = self.images(batch)
         (perceptual,), (segmenter,) = self._perceptual, self._segmenter
-        values = {
-            f"val/{name}{suffix}": value.mean()
-            for suffix, image in zip(("_bicubic", ""), self._upscale(batch, high), strict=True)
-            for name, value in rate_upscaled(
-                image,
-                high,
-                scale=self.scale,
-                features=None if perceptual is None else perceptual.features,
-                segmenter=segmenter,
-            ).items()
-        }
-        values["val/psnr_gain"] = values["val/psnr"] - values["val/psnr_bicubic"]
+        bicubic, upscaled = self._upscale(batch, high)
+        rated = rate_beside_bicubic(
+            upscaled,
+            bicubic,
+            high,
+            scale=self.scale,
+            features=None if perceptual is None else perceptual.features,
+            segmenter=segmenter,
+        )
+        values = {f"val/{name}": value.mean() for name, value in rated.items()}
         self.log_validation(values, batch_size=len(high))
 
     def make_samples(self, batch: Batch) -> Tensor:
@@ -198,8 +194,7 @@ class SRGANModule(PortraitModule):
         """Return the bicubic and the network's enlargement of the shrunk photos, in [-1, 1]."""
         # The same damage in every validation, so that two of them differ by the weights alone.
         low = self._low(batch, high, seed=derive_seed(self.seed, "validation"), epoch=0)
-        bicubic = F.interpolate(low, scale_factor=float(self.scale), mode="bicubic")
-        return bicubic.clamp(-1.0, 1.0), self.network(low).float().clamp(-1.0, 1.0)
+        return bicubic_upscale(low, self.scale), self.network(low).float().clamp(-1.0, 1.0)
 
     def _adversarial(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the generator's loss; the discriminator gets no gradient from it."""

@@ -9,11 +9,13 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.data import astronaut
+from torch.nn import functional as F
 
 from neural_photo_editor.imaging.degradation import (
     Degradation,
     DegradationStage,
     bicubic_downscale,
+    bicubic_upscale,
     gaussian_kernel,
 )
 from neural_photo_editor.imaging.value_range import photo_to_tensor, tensor_to_photo
@@ -31,6 +33,17 @@ def test_overshoot_is_clipped() -> None:
     small = bicubic_downscale(edge, 4)
     assert small.min() == -1.0
     assert small.max() == 1.0
+
+
+def test_enlarging_is_undone_by_shrinking_but_for_hard_edges_which_are_clipped() -> None:
+    wave = 0.5 * torch.linspace(0.0, 6.0, 24).sin().expand(1, 3, 24, 24)
+    large = bicubic_upscale(wave, 4)
+    assert large.shape == (1, 3, 96, 96)
+    torch.testing.assert_close(bicubic_downscale(large, 4), wave, atol=0.02, rtol=0.0)
+    edge = torch.tensor([-1.0, -1.0, 1.0, 1.0]).expand(1, 3, 4, 4)
+    unclipped = F.interpolate(edge, scale_factor=4.0, mode="bicubic")
+    assert unclipped.max() > 1.1
+    assert torch.equal(bicubic_upscale(edge, 4), unclipped.clamp(-1.0, 1.0))
 
 
 @pytest.mark.parametrize("scale", [0, 3])

@@ -10,6 +10,7 @@ from neural_photo_editor.metrics.image_quality import psnr_y
 from neural_photo_editor.metrics.segmentation import ConfusionMatrix
 from neural_photo_editor.metrics.upscaling import (
     perceptual_distance,
+    rate_beside_bicubic,
     rate_upscaled,
     region_agreement,
 )
@@ -70,3 +71,14 @@ def test_ratings_have_a_value_per_photo() -> None:
     assert all(values.shape == (3,) for values in rated.values())
     assert rated["perceptual"][2] == 0
     assert rated["segmenter_agreement"].tolist() == [1, 1, 1]
+
+
+def test_a_network_is_rated_beside_bicubic_interpolation() -> None:
+    ours, bicubic, target = torch.rand(3, 2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    rated = rate_beside_bicubic(ours, bicubic, target, scale=4, features=lambda x: [x])
+    alone = rate_upscaled(bicubic, target, scale=4, features=lambda x: [x])
+    assert rated.keys() == {*alone, *(f"{name}_bicubic" for name in alone), "psnr_gain"}
+    for name, value in alone.items():
+        assert torch.equal(rated[f"{name}_bicubic"], value)
+        assert not torch.equal(rated[name], value)
+    assert torch.equal(rated["psnr_gain"], rated["psnr"] - alone["psnr"])

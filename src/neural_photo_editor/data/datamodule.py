@@ -198,6 +198,12 @@ class ShardDataModule(LightningDataModule):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
+    def _feeds_gpu(self) -> bool:
+        if self.trainer is None:
+            return torch.cuda.is_available()
+        # A machine with a GPU may train on its CPU.
+        return bool(self.trainer.strategy.root_device.type == "cuda")
+
     def _accumulation(self, world_size: int) -> int:
         split = split_batch(
             self.batch_size,
@@ -233,7 +239,7 @@ class ShardDataModule(LightningDataModule):
             prefetch_factor=_PREFETCH_FACTOR if self.num_workers else None,
             persistent_workers=self.num_workers > 0,
             multiprocessing_context="fork" if memory else None,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._feeds_gpu(),
             generator=torch.Generator().manual_seed(self.seed),  # Leaves torch's global one alone.
             worker_init_fn=start_worker,
         )
@@ -246,7 +252,7 @@ class ShardDataModule(LightningDataModule):
         """
         if not isinstance(sampler, TrainBatchSampler) or not self.num_workers:
             return None
-        if torch.cuda.is_available():
+        if self._feeds_gpu():
             return None
         if "fork" not in multiprocessing.get_all_start_methods():
             return None

@@ -1,5 +1,6 @@
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,6 +44,22 @@ def test_the_number_of_workers_changes_no_batch(shards: Path) -> None:
         assert len(one) == len(loaders[0])
         epochs.append(one)
     assert not _equal(*epochs)
+
+
+@pytest.mark.parametrize(("root_device", "on_gpu"), [("cpu", False), ("cuda", True), (None, True)])
+def test_batches_are_prepared_for_the_device_that_trains(
+    shards: Path, root_device: str | None, on_gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    module = _module(shards, num_workers=1)
+    if root_device is not None:
+        strategy = SimpleNamespace(root_device=torch.device(root_device))
+        module.trainer = SimpleNamespace(  # type: ignore[assignment]
+            strategy=strategy, global_rank=0, world_size=1
+        )
+    loader = module.train_dataloader()
+    assert loader.pin_memory == on_gpu
+    assert (loader.memory is None) == on_gpu  # type: ignore[attr-defined]
 
 
 def test_the_global_generators_are_neither_read_nor_moved(shards: Path) -> None:

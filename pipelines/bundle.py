@@ -45,7 +45,7 @@ def bundle(cfg: DictConfig) -> Path:
     return archive
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="bundle")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="bundle")
 def main(cfg: DictConfig) -> None:
     configure_logging()
     try:

@@ -142,5 +142,5 @@ def _stage(
 def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose a pipeline's configuration, also inside another pipeline."""
     GlobalHydra.instance().clear()  # Inside hydra.main there is one already.
-    with hydra.initialize_config_dir(str(CONF), version_base=None):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose(config_name, list(overrides))

@@ -87,7 +87,7 @@ def _served(archive: Path, *, workdir: Path) -> Iterator[tuple[str, str]]:
             yield gateway.url, api_key
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="demo")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="demo")
 def main(cfg: DictConfig) -> None:
     configure_logging()
     try:

@@ -119,7 +119,7 @@ def _load(cfg: DictConfig) -> tuple[TrainedNetwork, Path]:
     return from_artifact(folder), folder
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="evaluate")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     configure_logging()
     try:

@@ -95,7 +95,7 @@ def _photos(cfg: DictConfig) -> Sequence[Photo]:
     return photos[:count]
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="evaluate_edits")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate_edits")
 def main(cfg: DictConfig) -> None:
     configure_logging()
     try:

@@ -113,7 +113,7 @@ def compare_results(paths: Any) -> str:
     return compare({str(path): SampleQuality.load(Path(path)) for path in paths})
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="evaluate_samples")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate_samples")
 def main(cfg: DictConfig) -> None:
     configure_logging()
     try:

@@ -86,7 +86,7 @@ def _provenance(run_dir: Path, shards: str) -> dict[str, Any]:
     return {**read_origin(run_dir, ShardManifest.load(shards)), "tracker_run_id": run_id}
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="export")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="export")
 def main(cfg: DictConfig) -> None:
     configure_logging()
     try:

@@ -28,7 +28,7 @@ def export_diffusers(cfg: DictConfig) -> Path:
     return Path(cfg.folder)
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="export_diffusers")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="export_diffusers")
 def main(cfg: DictConfig) -> None:
     configure_logging()
     try:

@@ -86,7 +86,7 @@ def _preview(model: DiffusersModel, cfg: DictConfig) -> bytes:
         return save_grid([to_pictures(images)], Path(scratch, "preview.png")).read_bytes()
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="import_diffusers")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="import_diffusers")
 def main(cfg: DictConfig) -> None:
     configure_logging()
     try:

@@ -54,7 +54,7 @@ def prepare_shards(cfg: DictConfig) -> ShardManifest | None:
     return manifest
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="prepare_shards")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="prepare_shards")
 def main(cfg: DictConfig) -> None:
     configure_logging()
     try:

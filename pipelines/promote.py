@@ -95,7 +95,7 @@ def _pipeline(path: Path, cfg: DictConfig) -> EditPipeline:
         return EditPipeline.from_bundle(folder, device=device)
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="promote")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="promote")
 def main(cfg: DictConfig) -> None:
     configure_logging()
     try:

@@ -20,7 +20,7 @@ def run_all(cfg: DictConfig) -> dict[str, StageRecord]:
     return run_stages(build_stages(cfg.preset, out), state_dir=out / "state", force=cfg.force)
 
 
-@hydra.main(version_base=None, config_path="../conf", config_name="run_all")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="run_all")
 def main(cfg: DictConfig) -> None:
     configure_logging()
     try:

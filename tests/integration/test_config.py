@@ -48,6 +48,14 @@ def segmenter_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_every_pipeline_has_the_defaults_of_one_hydra_version() -> None:
+    bases = {
+        path.name: set(re.findall(r"version_base=([^,)]+)", path.read_text()))
+        for path in (ROOT / "pipelines").glob("*.py")
+    }
+    assert set().union(*bases.values()) == {'"1.3"'}, bases
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiment_composes_and_instantiates(
     experiment: str, segmenter_checkpoint: Path, tmp_path: Path

@@ -16,7 +16,9 @@ from neural_photo_editor.imaging.value_range import to_model_range
 from neural_photo_editor.training.strategies import shard_network
 
 Batch = Mapping[str, Tensor]
-"""``image`` uint8 (N, 3, H, W), ``labels`` uint8 (N, H, W), ``sample_id`` int64 (N,)."""
+"""``image`` uint8 (N, 3, H, W), ``labels`` uint8 (N, H, W), ``sample_id`` int64 (N,).
+
+In a module's steps ``sample_id`` is a NumPy array, which offers what is asked of it: ``tolist``."""
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 LRSchedulerFactory = Callable[[Optimizer], LRScheduler]
 
@@ -238,11 +240,12 @@ class PortraitModule(LightningModule):
         dataloader_idx: int,  # noqa: ARG002
     ) -> Batch:
         # The ids seed generators on the host: on the device, reading them would wait for the
-        # previous step to end.
-        return {
-            name: value if name == "sample_id" else value.to(device, non_blocking=True)
+        # previous step to end. As an array, because DDP moves all tensors to the device.
+        moved: dict[str, Any] = {
+            name: value.numpy() if name == "sample_id" else value.to(device, non_blocking=True)
             for name, value in batch.items()
         }
+        return moved
 
     def add_means(self, values: Mapping[str, Tensor], *, weight: int = 1) -> None:
         """Average scalars into the next logged row, ``weight`` counting like so many steps."""

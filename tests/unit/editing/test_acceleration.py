@@ -61,6 +61,16 @@ def test_autocast_computes_nearly_the_same_and_returns_float32() -> None:
     torch.testing.assert_close(result / spread, expected / spread, atol=0.1, rtol=0)
 
 
+def test_a_gpu_computes_float32_and_no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    segmenter = random_networks()["segmenter"]
+    accelerate(segmenter, device=CPU, acceleration=Acceleration())
+    assert torch.backends.cudnn.allow_tf32
+    fast = accelerate(segmenter, device=torch.device("meta"), acceleration=Acceleration())
+    assert not torch.backends.cudnn.allow_tf32
+    assert fast(torch.zeros(1, 3, 16, 16, device="meta")).dtype == torch.float32
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["auto", "float32"])
 @pytest.mark.parametrize("channels_last", [True, False])

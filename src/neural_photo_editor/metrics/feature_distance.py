@@ -6,7 +6,8 @@ network, see `inception_features`, are comparable with the literature's; those b
 only with each other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,7 +32,23 @@ def segmenter_features(segmenter: SegmentationUNet) -> Features:
         A callable: float, (N, 3, H, W), in [-1, 1], at the segmenter's resolution -> float64,
         (N, 2 C), on the CPU.
     """
-    return lambda images: pool_features(feature_maps(segmenter, images))
+
+    def features(images: Tensor) -> Tensor:
+        with exact_convolutions():
+            return pool_features(feature_maps(segmenter, images))
+
+    return features
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Keep a GPU from TF32 in convolutions, so that features hardly depend on the device."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 @torch.no_grad()

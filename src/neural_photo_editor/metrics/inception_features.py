@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from neural_photo_editor.metrics.feature_distance import Features
+from neural_photo_editor.metrics.feature_distance import Features, exact_convolutions
 from neural_photo_editor.networks.inception import INPUT_SIDE, InceptionV3
 
 _REMEDY = (
@@ -32,7 +32,8 @@ def inception_features(network: InceptionV3) -> Features:
 
     @torch.no_grad()
     def features(images: Tensor) -> Tensor:
-        seen: Tensor = network(fit_to_inception(images))
+        with exact_convolutions():
+            seen: Tensor = network(fit_to_inception(images))
         return seen.double().cpu()
 
     return features

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
-from torch import Tensor
+from torch import Tensor, nn
 
 from neural_photo_editor.metrics.feature_distance import (
     frechet_distance,
@@ -14,6 +14,7 @@ from neural_photo_editor.metrics.feature_distance import (
     pool_features,
     segmenter_features,
 )
+from neural_photo_editor.metrics.inception_features import inception_features
 from neural_photo_editor.networks.segmentation_unet import SegmentationUNet
 
 
@@ -100,6 +101,25 @@ def test_segmenter_features_are_what_its_last_layer_reads() -> None:
     assert not segmenter.head._forward_pre_hooks
     mirrored = segmenter_features(segmenter)(images[:1].expand(2, -1, -1, -1))
     torch.testing.assert_close(mirrored[0], features[0], atol=1e-5, rtol=0)
+
+
+def test_features_are_computed_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen: list[bool] = []
+
+    def note(*_: object) -> None:
+        seen.append(torch.backends.cudnn.allow_tf32)
+
+    segmenter = SegmentationUNet(widths=(8, 16), blocks_per_level=1).eval()
+    inception = nn.AdaptiveAvgPool2d(1)  # In its place, any network does.
+    for network, features in (
+        (segmenter, segmenter_features(segmenter)),
+        (inception, inception_features(inception)),  # type: ignore[arg-type]
+    ):
+        network.register_forward_pre_hook(note)
+        features(torch.zeros(1, 3, 16, 16))
+    assert seen == [False, False]
+    assert torch.backends.cudnn.allow_tf32  # As it was.
 
 
 def test_pooling_inside_a_mask_is_pooling_of_its_pixels() -> None:

@@ -220,8 +220,8 @@ class PortraitModule(LightningModule):
             norm: of the reduced gradients, and so equal on all processes.
             optimizer: of those gradients.
         """
-        # Here the host waits for the device. Only the optimizer's few kernels are left to launch,
-        # and they run longer than it takes to launch what comes after them.
+        # Here the host waits for the device, which is idle afterwards until the next batch has its
+        # noise and the first layers are launched: a few milliseconds of a step.
         if not self.step_skipped and bool(norm.isfinite()):
             return
         self.step_skipped = True
